@@ -1,0 +1,1 @@
+"""Families of problems; every one returns rlcore pytrees."""
