@@ -1,0 +1,265 @@
+"""Mirror descent in preference games: one mat-vec per step, in closed form on log-probabilities.
+
+All steps have the explicit form `L((1 - eta tau) log_policy + eta tau log_reference + eta g)`: L normalises, eta is the
+step size, tau the game's temperature, g win rates. They differ in the opponent that g is measured against. A constant
+added to g changes nothing. The domain is 0 < eta tau <= 1: `check_step_size` tests it on the host; inside traced code
+it is the caller's promise, and outside it the iterates still are policies but no theorem applies.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlcore.nash.game import (
+    PreferenceGame,
+    available_actions,
+    log_normalise,
+    mixture_logits,
+    unregularised_gap,
+    win_rates,
+)
+from rlcore.types import Array, Float, Number, RandomKey
+
+__all__ = [
+    "MMD",
+    "MWU",
+    "OMD",
+    "AverageState",
+    "Memoryless",
+    "NashMD",
+    "PolicyState",
+    "check_step_size",
+    "explicit_step_size",
+    "implicit_step_size",
+    "mirror_step",
+    "nash_md_schedule",
+    "observe_average_gap",
+    "omd_step_size",
+]
+
+
+class PolicyState(NamedTuple):
+    """The state of a method without memory.
+
+    log_policy: float[n], the current policy. t: int[], steps taken.
+    """
+
+    log_policy: Array
+    t: Array
+
+
+class AverageState(NamedTuple):
+    """The state of a method whose output is an average.
+
+    log_policy: float[n], the current policy. average: float[n], mean of the probabilities played before it (at t = 0
+    the start itself). t: int[], steps taken.
+    """
+
+    log_policy: Array
+    average: Array
+    t: Array
+
+
+class Memoryless:
+    """What the methods without memory share: where they start."""
+
+    def start(self, log_policy: Float[Array, " n"]) -> PolicyState:
+        """The state before the first step from `log_policy`, which has support on all available actions."""
+        return PolicyState(log_policy, jnp.zeros((), jnp.int32))
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> PolicyState:
+        """Start at the reference policy."""
+        return self.start(problem.reference_logits)
+
+
+def mirror_step(
+    game: PreferenceGame, log_policy: Float[Array, " n"], rates: Float[Array, " n"], step_size: Number
+) -> Float[Array, " n"]:
+    """One explicit mirror step from `log_policy` against given win rates.
+
+    Args: game: one game (its preference is not read); log_policy: float[n]; rates: float[n], win rates up to a
+      constant; step_size: float[], with step_size * temperature in [0, 1].
+    Returns: float[n], log-probabilities.
+    Source: Zhang et al. (2025), INPO, equation 5. Cost: n exponentials.
+    """
+    centre = mixture_logits(log_policy, game.reference_logits, step_size * game.temperature)
+    return log_normalise(centre + step_size * rates)
+
+
+def nash_md_schedule(temperature: Number, t: Number) -> Number:
+    """Nash-MD's decreasing step size 2 / (temperature (t + 2)), t = 0, 1, ...
+
+    Args: temperature: float[] > 0; t: int[] steps already taken.
+    Returns: float[], inverse probabilities. Source: Munos et al. (2023), Theorem 1, as quoted. Cost: O(1).
+    """
+    return 2 / (temperature * (t + 2))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NashMD(Memoryless):
+    """Nash-MD: mirror descent whose opponent is the geometric mixture of policy and reference.
+
+    step_size: float[] or None; None is the schedule 2 / (temperature (t + 2)), which needs temperature > 0.
+    mixture: float[] or None, the opponent's weight c on the reference; None is Nash-MD's own c = step_size *
+      temperature. With c = 0 it is OMD; with any c it is the natural policy gradient of Nash-MD-PG(c).
+
+    With a constant step the only fixed point is the best response to the equilibrium at temperature tau / (1 - c), not
+    the equilibrium: `equilibrium` of that game tells where it stops.
+    Source: Munos et al. (2023), arXiv 2312.00886, equations 3 to 5, as quoted. Cost per step: n^2, 2 n exponentials.
+    """
+
+    step_size: Array | float | None = None
+    mixture: Array | float | None = None
+
+    def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
+        """One step; nothing is sampled."""
+        dtype = state.log_policy.dtype
+        if self.step_size is None:
+            # eta tau computed as such: at t = 0 it is exactly 1, and the start is forgotten exactly.
+            pull = 2 / (state.t.astype(dtype) + 2)
+            step_size = pull / problem.temperature
+        else:
+            step_size = self.step_size
+            pull = step_size * problem.temperature
+        centre = mixture_logits(state.log_policy, problem.reference_logits, pull)
+        if self.mixture is None:
+            opponent = centre
+        else:
+            opponent = mixture_logits(state.log_policy, problem.reference_logits, self.mixture)
+        rates = jnp.matmul(problem.preference, jax.nn.softmax(opponent), precision="highest")
+        return PolicyState(log_normalise(centre + step_size * rates), state.t + 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OMD(Memoryless):
+    """Online mirror descent against oneself: the explicit step whose opponent is the current policy.
+
+    The same iteration under other names, each with its conversion to `step_size` (eta) at temperature tau:
+      INPO with eta_INPO: eta = 1 / eta_INPO.
+      Online IPO 1, gradient descent on tabular logits with rate lr: eta = 4 lr / (n tau).
+      Magnetic mirror descent and Nash-MP's inner form with implicit step h: eta = h / (1 + h tau).
+      Natural policy gradient in self-play with rate lr: eta = lr.
+
+    step_size: float[], converges linearly for eta <= tau / (tau^2 + a^2), a = max |P - 1/2|.
+    Source: Zhang et al. (2025), INPO, equation 5. Cost per step: n^2, 2 n exponentials.
+    """
+
+    step_size: Array | float
+
+    def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
+        """One step; nothing is sampled."""
+        rates = win_rates(problem.preference, state.log_policy)
+        return PolicyState(mirror_step(problem, state.log_policy, rates, self.step_size), state.t + 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MMD(Memoryless):
+    """Magnetic mirror descent in its own, implicit form: OMD with step h / (1 + h tau), any h > 0.
+
+    step_size: float[], the implicit step h: `L((log_policy + h tau log_reference + h P p) / (1 + h tau))`.
+    Source: Sokota et al. (2023), arXiv 2206.05825, released code. Cost per step: n^2, 2 n exponentials.
+    """
+
+    step_size: Array | float
+
+    def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
+        """One step; nothing is sampled."""
+        h, tau = self.step_size, problem.temperature
+        available = available_actions(problem)
+        rates = win_rates(problem.preference, state.log_policy)
+        pull = tau * jnp.where(available, problem.reference_logits, 0)
+        logits = (jnp.where(available, state.log_policy, 0) + h * (pull + rates)) / (1 + h * tau)
+        return PolicyState(log_normalise(jnp.where(available, logits, -jnp.inf)), state.t + 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MWU:
+    """Multiplicative weights against oneself: no pull to the reference, output the average of probabilities.
+
+    The game's temperature is not used. The same as exact DNO, SPO and SPPO. The last iterate cycles outwards; the
+    average after T steps has unregularised gap <= sqrt(2 log n / T) for step_size = sqrt(8 log n / T) from uniform.
+
+    step_size: float[].
+    Source: Freund and Schapire (1999). Cost per step: n^2, 2 n exponentials.
+    """
+
+    step_size: Array | float
+
+    def start(self, log_policy: Float[Array, " n"]) -> AverageState:
+        """The state before the first step from `log_policy`."""
+        return AverageState(log_policy, jnp.exp(log_policy), jnp.zeros((), jnp.int32))
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> AverageState:
+        """Start at the reference policy."""
+        return self.start(problem.reference_logits)
+
+    def step(self, problem: PreferenceGame, state: AverageState, key: RandomKey = None) -> AverageState:
+        """One step; nothing is sampled."""
+        policy = jnp.exp(state.log_policy)
+        rates = jnp.matmul(problem.preference, policy, precision="highest")
+        average = state.average + (policy - state.average) / (state.t + 1).astype(policy.dtype)
+        return AverageState(log_normalise(state.log_policy + self.step_size * rates), average, state.t + 1)
+
+
+def observe_average_gap(game: PreferenceGame, state: AverageState) -> Float[Array, ""]:
+    """Unregularised gap of the average policy of `MWU`, over the available actions.
+
+    Args: game: one game; state: of `MWU`.
+    Returns: float[]. Source: `unregularised_gap`. Cost: n^2.
+    """
+    return unregularised_gap(game.preference, jnp.log(state.average), available_actions(game))
+
+
+def explicit_step_size(implicit: Number, temperature: Number) -> Number:
+    """The step of `OMD` that equals the implicit step h of MMD and Nash-MP: h / (1 + h tau).
+
+    Args: implicit: float[] h > 0; temperature: float[] tau.
+    Returns: float[] < 1 / tau. Source: derived: divide numerator and denominator by 1 + h tau. Cost: O(1).
+    """
+    return implicit / (1 + implicit * temperature)
+
+
+def implicit_step_size(explicit: Number, temperature: Number) -> Number:
+    """The inverse of `explicit_step_size`: eta / (1 - eta tau).
+
+    Args: explicit: float[] eta with eta tau < 1; temperature: float[] tau.
+    Returns: float[] h. Source: derived: inverse. Cost: O(1).
+    """
+    return explicit / (1 - explicit * temperature)
+
+
+def omd_step_size(game: PreferenceGame) -> Float[Array, ""]:
+    """The largest step for which OMD's linear last-iterate convergence is proved: tau / (tau^2 + a^2).
+
+    Args: game: temperature > 0 or a preference that is not constant.
+    Returns: float[]; the factor per step in KL is 1 / (1 + tau^2 / a^2), with a = max |P - 1/2|.
+    Source: derived: docs/proofs/nash.md, T5; matches Sokota et al. (2023) with Lipschitz constant a. Cost: n^2.
+    """
+    largest = jnp.max(jnp.abs(game.preference - 0.5))
+    return game.temperature / (game.temperature**2 + largest**2)
+
+
+def check_step_size(step_size: Number, temperature: Number) -> Number:
+    """Return `step_size` unchanged, or raise on the host unless 0 < step_size * temperature <= 1.
+
+    Args: step_size, temperature: concrete float[...]; tracers pass unchecked.
+    Returns: `step_size`.
+    Raises: ValueError outside the domain of the explicit step (temperature 0 allows every step > 0).
+    Source: derived: the explicit step is a convex combination only there. Cost: none.
+    """
+    if isinstance(step_size, jax.core.Tracer) or isinstance(temperature, jax.core.Tracer):
+        return step_size
+    eta, tau = np.asarray(step_size), np.asarray(temperature)
+    # 1 / tau * tau may round to just above 1.
+    if not np.all((eta > 0) & (eta < np.inf) & (eta * tau <= 1 + 4 * np.finfo(np.float32).eps)):
+        raise ValueError(
+            f"step_size: found {step_size} at temperature {temperature}, expected 0 < step_size * temperature <= 1"
+        )
+    return step_size
