@@ -107,31 +107,36 @@ def _block_function(lane: Lane, block: int, batch: str) -> Callable:
     return run
 
 
-def _conditions(jaxpr: Any, inside: bool = False) -> int:
-    """Number of reductions by `or` inside the conditions of `while` loops, at any depth."""
-    count = 0
+def lanes_wait(lane: Lane) -> bool:
+    """Whether under `vmap` the length of a loop depends on the lane, so that all lanes run until the slowest is done.
+
+    JAX marks such a loop itself: the condition of the batched `while` has one entry per lane.
+    """
+    specs = [jax.ShapeDtypeStruct((2, *s.shape), s.dtype) for s in lane.inputs.values()]
+    batched = jax.make_jaxpr(_block_function(lane, 2, "vmap"))(lane.jaxpr.consts, *specs)
+    return _has_batched_condition(batched.jaxpr)
+
+
+def _has_batched_condition(jaxpr: Any) -> bool:
     for equation in jaxpr.eqns:
-        count += inside and equation.primitive.name == "reduce_or"
-        for name, parameter in equation.params.items():
+        if equation.primitive.name == "while" and equation.params["cond_jaxpr"].out_avals[0].shape:
+            return True
+        for parameter in equation.params.values():
             for value in parameter if isinstance(parameter, tuple | list) else (parameter,):
                 inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    count += _conditions(inner, inside or name == "cond_jaxpr")
-    return count
-
-
-def lanes_wait(lane: Lane) -> bool:
-    """Whether under `vmap` a loop's length depends on the lane, so that all lanes run until the slowest is done.
-
-    Batching such a loop makes JAX reduce the lanes' conditions by `or`; a loop of fixed length gains nothing.
-    """
-    specs = tuple(jax.ShapeDtypeStruct((2, *s.shape), s.dtype) for s in lane.inputs.values())
-    batched = jax.make_jaxpr(_block_function(lane, 2, "vmap"))(lane.jaxpr.consts, *specs)
-    return _conditions(batched.jaxpr) > _conditions(lane.jaxpr.jaxpr)
+                if hasattr(inner, "eqns") and _has_batched_condition(inner):
+                    return True
+    return False
 
 
 def default_batch(lane: Lane, platform: str) -> str:
-    """How to run the lanes of a block: "map" on a CPU if they would wait for each other, else "vmap"."""
+    """How to run the lanes of a block: "map" on a CPU if they would wait for each other, else "vmap".
+
+    Measured on 2 CPU cores, 256 value iterations (50 states, 4 actions, float64) as one block, vmap against map:
+    all discounts .9, 31 against 50 ms; one of them .999, 2 830 against 70 ms; .9 and .99 mixed, 281 against
+    308 ms (and 178 ms by vmap in blocks of 32 sorted by `work`). On a CPU "map" thus loses at most a factor of
+    2 and may win one of 40; an accelerator runs a single lane far below its capacity.
+    """
     return "map" if platform == "cpu" and lanes_wait(lane) else "vmap"
 
 

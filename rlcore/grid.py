@@ -139,6 +139,10 @@ def _positions(values: Sequence[Any]) -> np.ndarray:
     return np.array([seen.setdefault((type(k), k), i) for i, k in enumerate(keys)])
 
 
+def _unravel(members: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    return np.unravel_index(members, shape) if shape else ()
+
+
 def make_grid(grid: Mapping[str, Any] | None, cells: Any = None, static: Mapping[str, Any] | None = None) -> Grid:
     """Check and flatten the arguments of a sweep.
 
@@ -211,7 +215,7 @@ def make_grid(grid: Mapping[str, Any] | None, cells: Any = None, static: Mapping
         where = dict(zip(fixed, choice, strict=True))
         chosen = {name: fixed[name][i] for name, i in where.items()}
         for kind, members in kinds:
-            index = dict(zip(traced_dims, np.unravel_index(members, traced_shape), strict=True))
+            index = dict(zip(traced_dims, _unravel(members, traced_shape), strict=True))
             position = [index[d] if d in index else np.full(len(members), where[d]) for d in dims]
             flat = np.ravel_multi_index(position, shape) if dims else np.zeros(len(members), int)
             groups.append(Group(chosen | dict(kind), members, flat))
@@ -235,7 +239,7 @@ def columns(grid: Grid, members: np.ndarray) -> tuple[np.ndarray, ...]:
     """The values of the traced arguments at the given cells: one array[len(members)] per argument."""
     if not grid.traced:
         return ()
-    index = np.unravel_index(members, grid.traced_shape)
+    index = _unravel(members, grid.traced_shape)
     return tuple(values[index[axis]] for axis, values in grid.traced.values())
 
 
