@@ -111,16 +111,20 @@ def map_bounded(
       submitted, and what is under way is still yielded.
     """
     waiting, tasks, failed = {}, iter(tasks), False
-    while True:
-        while len(waiting) < limit and not failed:
-            task = next(tasks, None)
-            if task is None:
-                break
-            waiting[executor.submit(run_task, *task[1])] = task[0]
-        if not waiting:
-            return
-        finished, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
-        for future in finished:
-            name, error = waiting.pop(future), future.exception()
-            failed = failed or error is not None
-            yield name, future.result() if error is None else error
+    try:
+        while True:
+            while len(waiting) < limit and not failed:
+                task = next(tasks, None)
+                if task is None:
+                    break
+                waiting[executor.submit(run_task, *task[1])] = task[0]
+            if not waiting:
+                return
+            finished, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in finished:
+                name, error = waiting.pop(future), future.exception()
+                failed = failed or error is not None
+                yield name, future.result() if error is None else error
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -7,7 +7,7 @@ the order in which they are cut into blocks.
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -98,6 +98,15 @@ def _label(value: Any) -> Any:
     return getattr(value, "__name__", None) or str(value)
 
 
+def _require_lasting(name: str, labels: Iterable[Any]) -> None:
+    for label in labels:
+        if " at 0x" in str(label):
+            raise ValueError(
+                f"{name}: found the label {str(label)!r}, an address that changes from run to run; give the object a "
+                "__name__ or a __str__, or pass a dict {label: value}"
+            )
+
+
 def _static_axis(name: str, values: Any) -> tuple[list[Any], np.ndarray]:
     """Values fixed at compile time and their labels; a mapping gives the labels itself."""
     if isinstance(values, Mapping):
@@ -109,6 +118,7 @@ def _static_axis(name: str, values: Any) -> tuple[list[Any], np.ndarray]:
         raise ValueError(f"{name}: found no values, expected at least one")
     if not all(isinstance(label, bool | int | float) for label in labels):
         labels = [str(label) for label in labels]
+    _require_lasting(name, labels)
     if len(set(labels)) != len(labels):
         raise ValueError(f"{name}: found labels {labels}, expected distinct ones; pass a dict {{label: value}}")
     return values, np.asarray(labels)
@@ -187,6 +197,7 @@ def make_grid(grid: Mapping[str, Any] | None, cells: Any = None, static: Mapping
             else:
                 objects[name] = values
                 labels = np.asarray([str(_label(v)) for v in values])
+                _require_lasting(f"cells[{name!r}]", labels)
             coords[name] = ("cell", labels)
         traced_shape = (size,)
         # Cells that share all their objects share a program.

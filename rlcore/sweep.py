@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from rlcore import blocks, executors
 from rlcore import store as stores
 from rlcore.grid import Grid, check_arguments, columns, describe, hash_grid, make_grid, order_by_work
+from rlcore.labels import Labels, decode, encode, label_outputs, to_dataset
 from rlcore.store import Layout
 
 if TYPE_CHECKING:
@@ -34,13 +35,6 @@ CHUNK_SECONDS = 2.0
 TASKS = 64  # chunks of a sweep with an executor, and tasks under way where the number of workers is unknown
 
 
-class _Labels(NamedTuple):
-    """Dimensions of every variable beyond the grid's, and their coordinates."""
-
-    dims: dict[str, tuple[str, ...]]
-    coords: dict[str, tuple[str, np.ndarray]]
-
-
 def sweep(
     one_run: Callable[..., Mapping[str, Any]],
     grid: Mapping[str, Any] | None = None,
@@ -52,7 +46,7 @@ def sweep(
     block: int | None = None,
     chunk: int | None = None,
     batch: str | None = None,
-    work: Callable | np.ndarray | None = None,
+    work: Callable | np.ndarray | jax.Array | None = None,
     store: str | Path | None = None,
     devices: Sequence[jax.Device] | None = None,
     executor: Executor | None = None,
@@ -105,7 +99,7 @@ def sweep(
     inputs = {name: jax.ShapeDtypeStruct((), values.dtype) for name, (_, values) in cells_grid.traced.items()}
     lanes = [blocks.trace(one_run, inputs, group.static) for group in cells_grid.groups]
     _require_same_outputs(cells_grid, lanes)
-    labels = _labels(cells_grid, lanes[0].outputs, dims, coords)
+    labels = label_outputs(cells_grid, lanes[0].outputs, dims, coords)
     for name, value in (("block", block), ("chunk", chunk), ("memory", memory)):
         if value is not None and (not isinstance(value, int | np.integer) or value < 1):
             raise ValueError(f"{name}: found {value!r}, expected a positive integer")
@@ -116,6 +110,8 @@ def sweep(
         if devices is not None:
             raise ValueError("devices: found them together with an executor, whose workers use their own; pass one")
     devices = list(jax.local_devices() if devices is None else devices)
+    if not devices or len({(d.platform, d.device_kind) for d in devices}) > 1:
+        raise ValueError(f"devices: found {devices}, expected one or more of one kind")
     folder = None if store is None else Path(store)
 
     with contextlib.ExitStack() as stack:
@@ -164,8 +160,10 @@ def sweep(
 
         missing = [number for number in range(len(pieces)) if number not in done]
         total, before = cells_grid.size, sum(layout.counts[number] for number in done)
-        with _progress_bar(progress, total, before) as advance:
-            for number, results in work_of.run(pieces, missing, executor):
+        # Closing gives up the tasks of an executor that are still waiting when something fails here.
+        computed = contextlib.closing(work_of.run(pieces, missing, executor))
+        with _progress_bar(progress, total, before) as advance, computed as chunks:
+            for number, results in chunks:
                 write(number, results)
                 advance(layout.counts[number])
         if folder is not None:
@@ -183,7 +181,7 @@ def sweep(
         "versions": " ".join(f"{k} {v}" for k, v in identity["versions"].items()),
         "identity": stores.identity(identity),
     }
-    return _dataset(cells_grid.dims, cells_grid.shape, cells_grid.coords, labels, arrays, attributes)
+    return to_dataset(cells_grid.dims, cells_grid.shape, cells_grid.coords, labels, arrays, attributes)
 
 
 def open_sweep(store: str | Path) -> "xarray.Dataset":
@@ -202,9 +200,7 @@ def open_sweep(store: str | Path) -> "xarray.Dataset":
     if header is None:
         raise ValueError(f"store: found no sweep at {str(folder)!r}, expected the folder of a sweep that has started")
     arrays, computed = _gather(folder, header)
-    labels = _Labels(
-        {name: tuple(spec["dims"]) for name, spec in header["variables"].items()}, _decode(header["coords"])
-    )
+    labels = Labels({name: tuple(spec["dims"]) for name, spec in header["variables"].items()}, decode(header["coords"]))
     identity = header["identity"]
     attributes = {
         "block": identity["block"],
@@ -215,7 +211,7 @@ def open_sweep(store: str | Path) -> "xarray.Dataset":
         "versions": " ".join(f"{k} {v}" for k, v in identity["versions"].items()),
         "identity": stores.identity(identity),
     }
-    data = _dataset(header["dims"], header["shape"], _decode(header["labels"]), labels, arrays, attributes)
+    data = to_dataset(header["dims"], header["shape"], decode(header["labels"]), labels, arrays, attributes)
     return data.assign_coords(computed=(tuple(header["dims"]), computed.reshape(header["shape"])))
 
 
@@ -227,39 +223,6 @@ def _require_same_outputs(grid: Grid, lanes: Sequence[blocks.Lane]) -> None:
                 f"one_run: found outputs {tell(lane)} for {group.static}, expected those for "
                 f"{grid.groups[0].static}, {tell(lanes[0])}; sweep them separately or pad them to one shape"
             )
-
-
-def _labels(grid: Grid, outputs: Mapping[str, Any], dims: Any, coords: Any) -> _Labels:
-    """Check the names of output axes and their coordinates against what a run returns."""
-    dims, coords, sizes, named = dict(dims or {}), dict(coords or {}), {}, {}
-    taken = {*grid.coords, *grid.dims, *outputs, "computed"}
-    for name in dims:
-        if name not in outputs:
-            raise ValueError(f"dims: found {name!r}, expected one of the variables {list(outputs)}")
-    for name, spec in outputs.items():
-        if name in grid.coords or name in grid.dims or name == "computed":
-            raise ValueError(f"one_run: found a variable named {name!r}, which is an argument's or a reserved name")
-        axes = dims.get(name, tuple(f"{name}_{i}" for i in range(len(spec.shape))))
-        axes = (axes,) if isinstance(axes, str) else tuple(axes)
-        if len(axes) != len(spec.shape):
-            raise ValueError(f"dims[{name!r}]: found {axes}, expected a name for each axis of {spec.shape}")
-        for axis, size in zip(axes, spec.shape, strict=True):
-            if axis in taken or axes.count(axis) > 1:
-                raise ValueError(f"dims[{name!r}]: found {axis!r}, which names something else already")
-            if sizes.setdefault(axis, size) != size:
-                raise ValueError(f"dims[{name!r}]: found size {size} for {axis!r}, expected {sizes[axis]} as elsewhere")
-        named[name] = axes
-    checked = {}
-    for name, values in coords.items():
-        values = np.asarray(values)
-        if name not in sizes:
-            raise ValueError(f"coords: found {name!r}, expected one of the output axes {list(sizes)}")
-        if values.shape != (sizes[name],) or values.dtype.kind not in "biufU":
-            raise ValueError(
-                f"coords[{name!r}]: found {values.dtype}{values.shape}, expected {sizes[name]} numbers or strings"
-            )
-        checked[name] = (name, values)
-    return _Labels(named, checked)
 
 
 def _default_block(grid: Grid, platform: str) -> int:
@@ -388,21 +351,13 @@ def _flat(grid: Grid, pieces: Sequence[tuple[int, int, int]], layout: Layout) ->
     return flat.reshape(-1)
 
 
-def _encode(coords: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, Any]:
-    return {name: [dim, values.dtype.str, values.tolist()] for name, (dim, values) in coords.items()}
-
-
-def _decode(coords: Mapping[str, Any]) -> dict[str, tuple[str, np.ndarray]]:
-    return {name: (dim, np.array(values, dtype)) for name, (dim, dtype, values) in coords.items()}
-
-
-def _header(grid: Grid, labels: _Labels, outputs: Mapping[str, Any], identity: Any, layout: Layout) -> dict[str, Any]:
+def _header(grid: Grid, labels: Labels, outputs: Mapping[str, Any], identity: Any, layout: Layout) -> dict[str, Any]:
     return {
         "identity": identity,
         "dims": grid.dims,
         "shape": grid.shape,
-        "labels": _encode(grid.coords),
-        "coords": _encode(labels.coords),
+        "labels": encode(grid.coords),
+        "coords": encode(labels.coords),
         "variables": {
             name: {"dtype": np.dtype(spec.dtype).str, "shape": spec.shape, "dims": labels.dims[name]}
             for name, spec in outputs.items()
@@ -427,15 +382,6 @@ def _gather(folder: Path, header: Mapping[str, Any]) -> tuple[dict[str, np.ndarr
         for name, values in rows.items():
             arrays[name][where] = values
     return arrays, computed
-
-
-def _dataset(dims, shape, coords, labels: _Labels, arrays, attributes) -> "xarray.Dataset":
-    import xarray
-
-    variables = {
-        name: ((*dims, *labels.dims[name]), array.reshape(*shape, *array.shape[1:])) for name, array in arrays.items()
-    }
-    return xarray.Dataset(variables, coords={**coords, **labels.coords}, attrs=attributes)
 
 
 @contextlib.contextmanager

@@ -210,6 +210,8 @@ def two_sizes(seed):
         ({"grid": None, "cells": [3]}, TypeError, "list of dicts"),
         ({"static": {"seed": [1]}}, ValueError, "each argument once"),
         ({"static": {"scale": [np.tan, Thing("tan"), np.tan]}}, ValueError, "distinct"),
+        ({"static": {"scale": [object()]}}, ValueError, r"address that changes .* dict \{label: value\}"),
+        ({"devices": []}, ValueError, r"devices: found \[\]"),
         ({"run": lambda seed: seed}, TypeError, "expected a non-empty dict"),
         ({"run": lambda seed: {}}, TypeError, "expected a non-empty dict"),
         ({"run": lambda seed: {"x": {"y": seed}}}, TypeError, "found dict under 'x'"),
