@@ -1,6 +1,7 @@
 """`attack`: search for the instance on which a statement is tightest, because random draws flatter a bound."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from rlcore.claims.bound import summarise
-from rlcore.claims.check import _bind, _case_keys, _instance_of
+from rlcore.claims.check import _case_keys
 from rlcore.claims.statement import Statement
 from rlcore.types import PyTree, require_float64
 
@@ -86,9 +87,10 @@ def attack(
         raise ValueError(f"entry: found {entry.id!r}, a host or sampled statement, expected a traceable exact one")
     if not 0 <= case < len(entry.cases):
         raise ValueError(f"case: found {case}, expected 0 to {len(entry.cases) - 1}")
-    instance_of = _instance_of(entry.generator, entry.cases[case])
-    claim = _bind(entry.claim, entry.generator, entry.cases[case], setting or {})
-    keys = _case_keys(seed, f"{entry.id}/attack", case, candidates, [])
+    shape = entry.cases[case]
+    instance_of = functools.partial(entry.generator, **shape) if entry.generator is not None else lambda key: key
+    claim = functools.partial(entry.claim, **({} if entry.generator is not None else shape), **(setting or {}))
+    keys = _case_keys(seed, f"{entry.id}/attack", case, candidates)
 
     def excess_of(instance):
         s = summarise(claim(instance))
@@ -113,7 +115,8 @@ def attack(
         return _split_floats(entry.project(rebuild(vector, kept)))[0]
 
     def objective(vector, kept):
-        value = excess_of(rebuild(vector, kept))
+        # Through `project`, so that what it derives from the rest (a solved equilibrium) moves with it.
+        value = excess_of(entry.project(rebuild(vector, kept)))
         return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
     def climb(vector, kept):
@@ -154,7 +157,7 @@ def attack(
     search_keys = jax.random.split(jax.random.fold_in(keys[0], 1), population)
     vectors, values = jax.jit(jax.vmap(evolve))(vectors, others, search_keys)
     winner = int(np.argmax(values))
-    best = rebuild(vectors[winner], [x[winner] for x in others])
+    best = jax.jit(entry.project)(rebuild(vectors[winner], [x[winner] for x in others]))
     return _outcome(entry, case, best, claim, random_best, float(values[winner]), method + ", evolution")
 
 

@@ -54,7 +54,7 @@ class Summary(NamedTuple):
     passes: every applicable inequality holds within its tolerance; NaN and infinities fail.
     trivial: every applicable inequality has rhs >= trivial.
     bites: some inequality, applicable or not, fails by at least BITE tolerances (finite numbers only).
-    slack: the largest (lhs - rhs) / scale among the applicable ones; negative is room to spare.
+    slack: the largest (lhs - rhs - error) / scale among the applicable ones; negative is room to spare.
     tightness: the largest lhs / rhs among applicable ones with rhs clear of rounding; -inf where there is none.
     excess: the largest (lhs - rhs) / (|lhs| + |rhs|), the objective of an attack.
     """
@@ -74,13 +74,11 @@ def identity(lhs: PyTree, rhs: PyTree, scale: PyTree, error: Number = 0.0, appli
     Args: as in `Bound`; lhs, rhs, scale and applies broadcast.
     Returns: a `Bound` with leading axis 2.
     """
-    lhs, rhs = jnp.broadcast_arrays(jnp.asarray(lhs), jnp.asarray(rhs))
-    return Bound(jnp.stack([lhs, rhs]), jnp.stack([rhs, lhs]), _both(scale), _both(error), _both(applies))
-
-
-def _both(x: PyTree) -> Array:
-    x = jnp.asarray(x)
-    return x if x.ndim == 0 else jnp.stack([x, x])
+    fields = jnp.broadcast_arrays(*(jnp.asarray(x) for x in (lhs, rhs, scale, error, applies)))
+    lhs, rhs, *rest = fields
+    # Every field has one shape, so that the identity may stand inside a vmap.
+    fields = [jnp.stack([lhs, rhs]), jnp.stack([rhs, lhs]), *(jnp.stack([x, x]) for x in rest)]
+    return Bound(*fields, trivial=jnp.full_like(fields[0], jnp.inf))
 
 
 def tolerance(bound: Bound | Sampled) -> Array:
@@ -89,31 +87,11 @@ def tolerance(bound: Bound | Sampled) -> Array:
     return TOLERANCE_IN_EPS * jnp.finfo(scale.dtype).eps * scale + bound.error
 
 
-def _summarise_one(bound: Bound) -> Summary:
-    as_float = lambda x: jnp.asarray(x, jnp.float64)  # noqa: E731
-    fields = [as_float(bound.lhs), as_float(bound.rhs), as_float(bound.scale), as_float(bound.error)]
-    shape = jnp.broadcast_shapes(*(x.shape for x in fields), jnp.shape(bound.applies), jnp.shape(bound.trivial))
-    lhs, rhs, scale, error = (jnp.broadcast_to(x, shape) for x in fields)
-    applies = jnp.broadcast_to(jnp.asarray(bound.applies, bool), shape)
-    trivial = jnp.broadcast_to(as_float(bound.trivial), shape)
-
-    tol = tolerance(Bound(lhs, rhs, scale, error))
-    finite = jnp.isfinite(lhs) & jnp.isfinite(rhs) & jnp.isfinite(tol) & (tol >= 0)
-    miss = lhs - rhs
-    passes = finite & (miss <= tol)
-    # lhs / rhs is a ratio of the mathematics only where both are far above rounding.
-    clear = applies & finite & (rhs > BITE * tol)
-    unit = jnp.where(scale > 0, scale, 1.0)
-    size = jnp.abs(lhs) + jnp.abs(rhs)
-    return Summary(
-        applies=jnp.any(applies),
-        passes=jnp.all(passes | ~applies),
-        trivial=jnp.all((rhs >= trivial) | ~applies),
-        bites=jnp.any(finite & (miss > 0) & (miss >= BITE * tol)),
-        slack=jnp.max(jnp.where(applies, jnp.where(finite, miss / unit, jnp.inf), -jnp.inf), initial=-jnp.inf),
-        tightness=jnp.max(jnp.where(clear, lhs / jnp.where(clear, rhs, 1.0), -jnp.inf), initial=-jnp.inf),
-        excess=jnp.max(jnp.where(clear, miss / jnp.where(size > 0, size, 1.0), -jnp.inf), initial=-jnp.inf),
-    )
+def _flat(bound: Bound) -> Bound:
+    """The fields as float64 vectors of one length."""
+    fields = [jnp.asarray(x, jnp.float64) for x in bound]
+    shape = jnp.broadcast_shapes(*(x.shape for x in fields))
+    return Bound(*(jnp.broadcast_to(x, shape).ravel() for x in fields))
 
 
 def summarise(bounds: PyTree) -> Summary:
@@ -127,14 +105,24 @@ def summarise(bounds: PyTree) -> Summary:
         bounds = [bounds]
     if not isinstance(bounds, (list, tuple)) or not bounds or not all(isinstance(b, Bound) for b in bounds):
         raise TypeError(f"claim: found a result of type {type(bounds).__name__}, expected a Bound or a list of Bounds")
-    each = [_summarise_one(b) for b in bounds]
-    stack = Summary(*(jnp.stack(x) for x in zip(*each, strict=True)))
+    lhs, rhs, scale, error, applies, trivial = (
+        jnp.concatenate(field) for field in zip(*map(_flat, bounds), strict=True)
+    )
+    applies = applies != 0
+    tol = tolerance(Bound(lhs, rhs, scale, error))
+    finite = jnp.isfinite(lhs) & jnp.isfinite(rhs) & jnp.isfinite(tol) & (tol >= 0)
+    miss = lhs - rhs
+    # lhs / rhs is a ratio of the mathematics only where both are far above rounding.
+    clear = applies & finite & (rhs > BITE * tol)
+    ratio = jnp.where(clear, lhs / jnp.where(clear, rhs, 1.0), -jnp.inf)
+    unit = jnp.where(scale > 0, scale, 1.0)
+    size = jnp.abs(lhs) + jnp.abs(rhs)
     return Summary(
-        applies=jnp.any(stack.applies),
-        passes=jnp.all(stack.passes),
-        trivial=jnp.all(stack.trivial),
-        bites=jnp.any(stack.bites),
-        slack=jnp.max(stack.slack),
-        tightness=jnp.max(stack.tightness),
-        excess=jnp.max(stack.excess),
+        applies=jnp.any(applies),
+        passes=jnp.all((finite & (miss <= tol)) | ~applies),
+        trivial=jnp.all((rhs >= trivial) | ~applies),
+        bites=jnp.any(finite & (miss > 0) & (miss >= BITE * tol)),
+        slack=jnp.max(jnp.where(applies, jnp.where(finite, (miss - error) / unit, jnp.inf), -jnp.inf)),
+        tightness=jnp.max(ratio),
+        excess=jnp.max(jnp.where(clear, miss / jnp.where(size > 0, size, 1.0), -jnp.inf)),
     )

@@ -1,6 +1,7 @@
 """`check`: run a claim on thousands of random instances, run its falsifiers, and compute the outcome."""
 
 import dataclasses
+import functools
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from rlcore.claims.bound import BITE, Bound, Sampled, Summary, summarise, tolerance
 from rlcore.claims.chance import Chance, clopper_pearson, empirical_bernstein
 from rlcore.claims.statement import ORIGINS, Falsifier, Origin, Statement
-from rlcore.types import Array, Key, PyTree, RandomKey, require_float64
+from rlcore.types import Array, Bool, Key, PyTree, RandomKey, require_float64
 
 __all__ = ["FalsifierReport", "NotRun", "Report", "check", "instance_key"]
 
@@ -120,7 +121,7 @@ def _statement_key(seed: int, id: str) -> RandomKey:
 
 
 def _case_keys(
-    seed: int, id: str, case: int, count: int, replays: Sequence[Mapping[str, int]]
+    seed: int, id: str, case: int, count: int, replays: Sequence[Mapping[str, int]] = ()
 ) -> Key[Array, " instances"]:
     base = jax.random.fold_in(_statement_key(seed, id), case)
     keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.arange(count))
@@ -128,70 +129,100 @@ def _case_keys(
     return jnp.concatenate([keys, jnp.stack(extra)]) if extra else keys
 
 
-def _instance_of(generator: Callable | None, case: Mapping[str, Any]) -> Callable[[RandomKey], PyTree]:
-    return (lambda key: key) if generator is None else (lambda key: generator(key, **case))
+@dataclasses.dataclass
+class _Clock:
+    """Seconds spent compiling and running, summed over the programs of one statement."""
+
+    compiling: float = 0.0
+    running: float = 0.0
 
 
-def _bind(claim: Callable, generator: Callable | None, case: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Callable:
-    extra = {**({} if generator is not None else case), **kwargs}
-    return lambda *args: claim(*args, **extra)
+def _hashable(setting: Mapping[str, Any]) -> tuple:
+    try:
+        items = tuple((name, type(value), value) for name, value in sorted(setting.items()))
+        hash(items)
+    except TypeError as error:
+        raise TypeError(f"setting: found {dict(setting)}, expected hashable values ({error})") from None
+    return items
 
 
-def _run_blocks(function: Callable, inputs: PyTree) -> tuple[PyTree, float, float]:
-    """Map `function` over leading axes of `inputs` in vmapped blocks, in one compilation; with both timings."""
-    count = len(jax.tree.leaves(inputs)[0])
-    block = min(BLOCK, count)
-    rows = -(-count // block)
-    take = jnp.minimum(jnp.arange(rows * block), count - 1)
-    padded = jax.tree.map(lambda x: x[take].reshape((rows, block, *x.shape[1:])), inputs)
+def _call(function: Callable, items: tuple) -> Callable:
+    return functools.partial(function, **{name: value for name, _, value in items})
+
+
+# One compilation per generator and case, and per claim and setting, serves every arm that needs it.
+@functools.lru_cache(maxsize=256)
+def _drawer(generator: Callable, case: tuple) -> Callable:
+    return jax.jit(jax.vmap(_call(generator, case)))
+
+
+@functools.lru_cache(maxsize=256)
+def _summariser(claim: Callable, setting: tuple) -> Callable:
+    return jax.jit(jax.vmap(lambda instance: summarise(_call(claim, setting)(instance))))
+
+
+def _length(instances: PyTree) -> int:
+    return len(jax.tree.leaves(instances)[0])
+
+
+def _take(instances: PyTree, rows) -> PyTree:
+    return jax.tree.map(lambda x: x[rows], instances)
+
+
+def _in_blocks(program: Callable, instances: PyTree, clock: _Clock) -> PyTree:
+    """Call a vmapped program on blocks of one fixed size, padded at the end."""
+    count = _length(instances)
+    blocks = [np.resize(rows, BLOCK) for rows in np.split(np.arange(count), range(BLOCK, count, BLOCK))]
     start = time.perf_counter()
-    compiled = jax.jit(lambda x: jax.lax.map(jax.vmap(function), x)).lower(padded).compile()
+    jax.block_until_ready(program(_take(instances, blocks[0])))
     middle = time.perf_counter()
-    out = jax.block_until_ready(compiled(padded))
-    end = time.perf_counter()
-    out = jax.tree.map(lambda x: np.asarray(x).reshape((rows * block, *x.shape[2:]))[:count], out)
-    return out, middle - start, end - middle
+    outs = [program(_take(instances, block)) for block in blocks]
+    out = jax.block_until_ready(jax.tree.map(lambda *x: jnp.concatenate(x)[:count], *outs))
+    running = time.perf_counter() - middle
+    clock.compiling += max(middle - start - running / len(blocks), 0.0)
+    clock.running += running
+    return out
 
 
-def _run_host(function: Callable, inputs: PyTree) -> tuple[PyTree, float, float]:
-    start = time.perf_counter()
-    count = len(jax.tree.leaves(inputs)[0])
-    rows = [function(jax.tree.map(lambda x, i=i: x[i], inputs)) for i in range(count)]
-    out = jax.tree.map(lambda *x: np.stack([np.asarray(v) for v in x]), *rows)
-    return out, 0.0, time.perf_counter() - start
+def _draw(entry: Statement, generator: Callable | None, case: Mapping[str, Any], keys: PyTree, clock: _Clock) -> PyTree:
+    """The instances of the keys, stacked; the keys themselves without a generator."""
+    if generator is None:
+        return keys
+    if entry.host:
+        rows = [generator(keys[i], **case) for i in range(len(keys))]
+        return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *rows)
+    return _in_blocks(_drawer(generator, _hashable(case)), keys, clock)
 
 
-def _counts(total: int, cases: int) -> list[int]:
-    return [total // cases + (i < total % cases) for i in range(cases)]
+def _arm(
+    entry: Statement, claim: Callable, setting: Mapping[str, Any], instances: PyTree, keys: PyTree, level: float, clock
+) -> tuple[Summary, Bool[np.ndarray, " instances"]]:
+    """(summaries, undecided) of one claim on stacked instances; `keys` feed the fresh data of a sampled one."""
+    if entry.chance is not None:
+        return _sampled(_call(claim, _hashable(setting)), instances, keys, entry.chance, level, clock)
+    if entry.host:
+        start = time.perf_counter()
+        rows = [summarise(claim(_take(instances, i), **setting)) for i in range(_length(instances))]
+        summary = jax.tree.map(lambda *x: np.stack([np.asarray(v) for v in x]), *rows)
+        clock.running += time.perf_counter() - start
+    else:
+        program = _summariser(claim, _hashable(setting))
+        summary = jax.tree.map(np.asarray, _in_blocks(program, instances, clock))
+    return summary, np.zeros(_length(instances), bool)
 
 
-def _arms(
-    claims: Sequence[Callable], instance_of: Callable, keys: PyTree, host: bool
-) -> tuple[list[Summary], float, float]:
-    """Summaries of several claims on the same instances."""
+def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, level: float, clock: _Clock):
+    """Decide E[value] <= rhs on every instance by intervals that shrink as replicates double."""
 
-    def one(key):
-        instance = instance_of(key)
-        return tuple(summarise(claim(instance)) for claim in claims)
-
-    summaries, compile_seconds, seconds = (_run_host if host else _run_blocks)(one, keys)
-    return list(summaries), compile_seconds, seconds
-
-
-def _sampled_summary(
-    claim: Callable, instance_of: Callable, keys: Key[Array, " instances"], chance: Chance, level: float
-):
-    """Decide E[value] <= rhs on every instance by intervals; returns (Summary, undecided, seconds...)."""
-
-    def draw(key, batch):
-        instance = instance_of(key)
+    def moments(instance_key_batch):
+        instance, key, batch = instance_key_batch
         data = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 0xDA7A), batch), chance.replicates)
         s = claim(instance, data)
         if not isinstance(s, Sampled):
             raise TypeError(f"claim: found a result of type {type(s).__name__}, expected Sampled (chance is set)")
-        values = jnp.asarray(s.values, jnp.float64)
-        mean = jnp.mean(values)
         wide = lambda x: jnp.asarray(x, jnp.float64)  # noqa: E731
+        values = wide(s.values)
+        mean = jnp.mean(values)
         return {
             "mean": mean,
             "m2": jnp.sum((values - mean) ** 2),
@@ -205,96 +236,82 @@ def _sampled_summary(
             "scale": wide(s.scale),
         }
 
+    program = jax.jit(jax.vmap(moments))
     count = len(keys)
-    block = min(64, count)
-    compiled, compile_seconds, start = None, 0.0, time.perf_counter()
-    n = np.zeros(count)
-    mean, m2, inside = np.zeros(count), np.zeros(count), np.ones(count, bool)
-    static: dict[str, np.ndarray] = {}
-    decided = np.zeros(count, int)  # 1 holds, -1 violated
-    lower = np.full(count, -np.inf)
-    batch, rounds = 0, 0
+    n, mean, m2 = np.zeros(count), np.zeros(count), np.zeros(count)
+    inside, verdict, lower = np.ones(count, bool), np.zeros(count, int), np.full(count, -np.inf)
+    fixed: dict[str, np.ndarray] = {}
+    batch = rounds = 0
     while True:
-        todo = np.flatnonzero(decided == 0)
+        todo = np.flatnonzero(verdict == 0)
         for _ in range(1 if rounds == 0 else 2 ** (rounds - 1)):
-            for lanes in np.array_split(todo, -(-len(todo) // block)):
-                padded = np.resize(lanes, block)
-                args = (keys[padded], jnp.full(block, batch))
-                if compiled is None:
-                    began = time.perf_counter()
-                    compiled = jax.jit(jax.vmap(draw)).lower(*args).compile()
-                    compile_seconds = time.perf_counter() - began
-                out = {k: np.asarray(v)[: len(lanes)] for k, v in compiled(*args).items()}
-                for k in ("rhs", "low", "high", "tol", "applies", "trivial", "scale"):
-                    static.setdefault(k, np.zeros(count, out[k].dtype))[lanes] = out[k]
-                old, r = n[lanes], chance.replicates
-                delta = out["mean"] - mean[lanes]
-                mean[lanes] += delta * r / (old + r)
-                m2[lanes] += out["m2"] + delta**2 * old * r / (old + r)
-                inside[lanes] &= out["inside"]
-                n[lanes] += r
+            batches = jnp.full(len(todo), batch, jnp.uint32)
+            out = _in_blocks(program, (_take(instances, todo), keys[todo], batches), clock)
+            out = {name: np.asarray(value) for name, value in out.items()}
+            for name in ("rhs", "low", "high", "tol", "applies", "trivial", "scale"):
+                fixed.setdefault(name, np.zeros(count, out[name].dtype))[todo] = out[name]
+            old, new = n[todo], chance.replicates
+            delta = out["mean"] - mean[todo]
+            mean[todo] += delta * new / (old + new)
+            m2[todo] += out["m2"] + delta**2 * old * new / (old + new)
+            inside[todo] &= out["inside"]
+            n[todo] += new
             batch += 1
-        round_level = level / ((rounds + 1) * (rounds + 2))
+        round_level = level / ((rounds + 1) * (rounds + 2))  # sums to `level` over all rounds
         if chance.kind == "probability":
             lo, hi = clopper_pearson(np.rint(mean[todo] * n[todo]), n[todo], round_level)
         else:
             variance = m2[todo] / (n[todo] - 1)
             lo, hi = empirical_bernstein(
-                mean[todo], variance, n[todo], static["low"][todo], static["high"][todo], round_level
+                mean[todo], variance, n[todo], fixed["low"][todo], fixed["high"][todo], round_level
             )
-        target = static["rhs"][todo] + static["tol"][todo]
+        target = fixed["rhs"][todo] + fixed["tol"][todo]
         lower[todo] = lo
         usable = inside[todo] & np.isfinite(mean[todo]) & np.isfinite(target)
-        decided[todo] = np.where(~usable, -1, np.where(hi <= target, 1, np.where(lo > target, -1, 0)))
-        decided[todo] = np.where(static["applies"][todo], decided[todo], 1)
+        verdict[todo] = np.where(~usable, -1, np.where(hi <= target, 1, np.where(lo > target, -1, 0)))
+        verdict[todo] = np.where(fixed["applies"][todo], verdict[todo], 1)
         rounds += 1
-        if not np.any(decided == 0) or chance.replicates * 2**rounds > chance.cap:
+        if not np.any(verdict == 0) or chance.replicates * 2**rounds > chance.cap:
             break
-    miss = lower - static["rhs"]
+    miss, applies, rhs = lower - fixed["rhs"], fixed["applies"], fixed["rhs"]
+    unit = np.where(fixed["scale"] > 0, fixed["scale"], 1.0)
     summary = Summary(
-        applies=static["applies"],
-        passes=decided >= 0,
-        trivial=static["trivial"],
-        bites=inside & np.isfinite(miss) & (miss > 0) & (miss >= BITE * static["tol"]),
-        slack=np.where(
-            static["applies"], (mean - static["rhs"]) / np.where(static["scale"] > 0, static["scale"], 1), -np.inf
-        ),
-        tightness=np.where(
-            static["applies"] & (static["rhs"] > 0), mean / np.where(static["rhs"] > 0, static["rhs"], 1), -np.inf
-        ),
+        applies=applies,
+        passes=verdict >= 0,
+        trivial=fixed["trivial"],
+        bites=inside & np.isfinite(miss) & (miss > 0) & (miss >= BITE * fixed["tol"]),
+        slack=np.where(applies, (mean - rhs) / unit, -np.inf),
+        tightness=np.where(applies & (rhs > 0), mean / np.where(rhs > 0, rhs, 1.0), -np.inf),
         excess=np.full(count, -np.inf),
     )
-    undecided = (decided == 0) & static["applies"]
-    return summary, undecided, compile_seconds, time.perf_counter() - start - compile_seconds
+    return summary, (verdict == 0) & applies
 
 
-def _falsify(entry: Statement, falsifier: Falsifier, seed: int, instances: int) -> tuple[FalsifierReport, float, float]:
+def _counts(total: int, cases: int) -> list[int]:
+    return [total // cases + (i < total % cases) for i in range(cases)]
+
+
+def _falsify(entry: Statement, falsifier: Falsifier, seed: int, instances: int, clock: _Clock) -> FalsifierReport:
     generator = entry.generator if falsifier.generator is None else falsifier.generator
     cases = entry.cases if falsifier.cases is None else falsifier.cases
     # Its own stream: the control arm then sees instances that the main run did not.
     stream = f"{entry.id}/{falsifier.name}"
+    level = CHANCE_LEVEL / instances
     applicable = bites = control_failures = 0
-    compile_seconds = seconds = 0.0
     for i, (case, count) in enumerate(zip(cases, _counts(instances, len(cases)), strict=True)):
-        control = _bind(entry.claim, generator, case, falsifier.setting)
+        keys = _case_keys(seed, stream, i, count)
+        drawn = _draw(entry, generator, case, keys, clock)
+        setting = dict(falsifier.setting) if generator is not None else {**case, **falsifier.setting}
+        control, undecided = _arm(entry, entry.claim, setting, drawn, keys, level, clock)
         if callable(falsifier.broken):
-            broken = _bind(falsifier.broken, generator, case, falsifier.setting)
+            broken, _ = _arm(entry, falsifier.broken, setting, drawn, keys, level, clock)
         else:
-            broken = _bind(entry.claim, generator, case, {**falsifier.setting, **falsifier.broken})
-        keys = _case_keys(seed, stream, i, count, [])
-        instance_of = _instance_of(generator, case)
-        if entry.chance is None:
-            (a, b), c, s = _arms([control, broken], instance_of, keys, entry.host)
-            undecided = np.zeros(count, bool)
-        else:
-            a, undecided, c1, s1 = _sampled_summary(control, instance_of, keys, entry.chance, CHANCE_LEVEL / instances)
-            b, _, c2, s2 = _sampled_summary(broken, instance_of, keys, entry.chance, CHANCE_LEVEL / instances)
-            c, s = c1 + c2, s1 + s2
-        compile_seconds, seconds = compile_seconds + c, seconds + s
-        applicable += int(np.sum(a.applies))
-        bites += int(np.sum(b.bites & a.applies))
-        control_failures += int(np.sum(a.applies & (~a.passes | undecided)))
+            broken, _ = _arm(entry, entry.claim, {**setting, **falsifier.broken}, drawn, keys, level, clock)
+        applicable += int(np.sum(control.applies))
+        bites += int(np.sum(broken.bites & control.applies))
+        control_failures += int(np.sum(control.applies & (~control.passes | undecided)))
     measured = bites / applicable if applicable else 0.0
+    # One-sided 99.9%: the two-sided interval at twice the level.
     high = float(clopper_pearson(bites, applicable, 2 * FALSIFIER_LEVEL)[1]) if applicable else 1.0
     reason = ""
     if applicable < ENOUGH:
@@ -303,10 +320,9 @@ def _falsify(entry: Statement, falsifier: Falsifier, seed: int, instances: int) 
         reason = f"the unbroken claim fails on {control_failures} of its instances"
     elif bites == 0 or high < falsifier.share:
         reason = f"measured share {measured:.3f} (at most {high:.3f} at 99.9%), declared {falsifier.share:.3f}"
-    report = FalsifierReport(
+    return FalsifierReport(
         falsifier.name, applicable, bites, falsifier.share, measured, high, control_failures, not reason, reason
     )
-    return report, compile_seconds, seconds
 
 
 def _words(outcome: str, origin: Origin | None) -> str:
@@ -368,7 +384,7 @@ def check(
       "vacuous", "violated", "undecided", "not run" and "refuted" are told apart and never counted as holding.
     Raises: RuntimeError without float64; ValueError for a claim without falsifier or instances < 1;
       TypeError for a claim that does not return a Bound.
-    Cost: one compilation per case and per case of each falsifier; instances run in vmapped blocks of 128.
+    Cost: one compilation per claim, setting and case, shared by all arms; instances run in vmapped blocks of 128.
     """
     require_float64("claims.check")
     if instances < 1:
@@ -386,41 +402,29 @@ def check(
 
 def _check(entry: Statement, instances: int, seed: int, replays, hard) -> Report:
     parts, undecided_parts, failures = [], [], []
-    compile_seconds = seconds = 0.0
-    replayed = 0
+    clock, level, replayed = _Clock(), CHANCE_LEVEL / instances, 0
     for i, (case, count) in enumerate(zip(entry.cases, _counts(instances, len(entry.cases)), strict=True)):
-        again = [r for r in replays if r["case"] == i]
+        again = [dict(r) for r in replays if r["case"] == i]
         keys = _case_keys(seed, entry.id, i, count, again)
-        unbroken = _bind(entry.claim, entry.generator, case, {})
-        instance_of = _instance_of(entry.generator, case)
-        if entry.chance is None:
-            (summary,), c, s = _arms([unbroken], instance_of, keys, entry.host)
-            undecided = np.zeros(len(keys), bool)
-        else:
-            level = CHANCE_LEVEL / instances
-            summary, undecided, c, s = _sampled_summary(unbroken, instance_of, keys, entry.chance, level)
-        names = [{"case": i, "seed": seed, "index": k} for k in range(count)] + [dict(r) for r in again]
-        bad = np.flatnonzero(summary.applies & ~summary.passes)
-        failures += [names[k] for k in bad]
-        parts.append(summary)
-        undecided_parts.append(undecided)
-        compile_seconds, seconds, replayed = compile_seconds + c, seconds + s, replayed + len(again)
+        setting = {} if entry.generator is not None else case
+        drawn = _draw(entry, entry.generator, case, keys, clock)
+        names = [{"case": i, "seed": seed, "index": k} for k in range(count)] + again
+        runs = [(drawn, keys, names)]
         if i in hard:
-            (kept,), c, s = _arms([unbroken], lambda instance: instance, hard[i], entry.host)
-            bad = np.flatnonzero(kept.applies & ~kept.passes)
-            failures += [{"case": i, "hard": int(k)} for k in bad]
-            parts.append(kept)
-            undecided_parts.append(np.zeros(len(kept.passes), bool))
-            compile_seconds, seconds, replayed = compile_seconds + c, seconds + s, replayed + len(kept.passes)
+            kept = _length(hard[i])
+            spare = _case_keys(seed, f"{entry.id}/kept", i, kept)
+            runs.append((hard[i], spare, [{"case": i, "hard": k} for k in range(kept)]))
+            replayed += kept
+        for drawn, keys, names in runs:
+            summary, undecided = _arm(entry, entry.claim, setting, drawn, keys, level, clock)
+            failures += [names[k] for k in np.flatnonzero(summary.applies & ~summary.passes)]
+            parts.append(summary)
+            undecided_parts.append(undecided)
+        replayed += len(again)
 
     every = Summary(*(np.concatenate(x) for x in zip(*parts, strict=True)))
     undecided = int(np.sum(np.concatenate(undecided_parts)))
-    falsifier_reports = []
-    for falsifier in entry.falsifiers:
-        report, c, s = _falsify(entry, falsifier, seed, instances)
-        falsifier_reports.append(report)
-        compile_seconds, seconds = compile_seconds + c, seconds + s
-
+    falsifier_reports = [_falsify(entry, falsifier, seed, instances, clock) for falsifier in entry.falsifiers]
     applicable = int(np.sum(every.applies))
     trivial = int(np.sum(every.applies & every.trivial))
     violations = int(np.sum(every.applies & ~every.passes))
@@ -458,6 +462,6 @@ def _check(entry: Statement, instances: int, seed: int, replays, hard) -> Report
         falsifiers=tuple(falsifier_reports),
         failures=tuple(failures[:MAX_STORED_FAILURES]),
         replayed=replayed,
-        seconds=seconds,
-        compile_seconds=compile_seconds,
+        seconds=clock.running,
+        compile_seconds=clock.compiling,
     )

@@ -1,0 +1,329 @@
+"""Finding the statements, running them, and writing what came out: ledger.json, docs/theorems.md, kept instances."""
+
+import collections
+import dataclasses
+import datetime
+import difflib
+import importlib
+import json
+import math
+import os
+import pkgutil
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlcore import claims
+from rlcore.claims import Report, Statement
+
+FOLDER = Path(__file__).parent
+SCHEMA_VERSION = 1
+PUBLISHED_KEPT = FOLDER / "kept.json"
+OUTCOMES = ("holds", "refuted", "violated", "vacuous", "undecided", "not run")
+
+
+def families() -> dict[str, dict[str, Statement]]:
+    """Every module of this folder that declares statements: family -> id -> Statement, in order of declaration.
+
+    Raises: ValueError for an id that does not start with its module's name or stands twice.
+    """
+    found = {}
+    for module_info in pkgutil.iter_modules([str(FOLDER)]):
+        if module_info.name.startswith("_") or module_info.name == Path(__file__).stem:
+            continue
+        module = importlib.import_module(f"theory_checks.{module_info.name}")
+        entries = {}
+        for entry in vars(module).values():
+            if not isinstance(entry, Statement):
+                continue
+            if not entry.id.startswith(module_info.name + "/") or entry.id in entries:
+                raise ValueError(
+                    f"id: found {entry.id!r} in {module.__name__}, expected a new '{module_info.name}/...'"
+                )
+            entries[entry.id] = entry
+        if entries:
+            found[module_info.name] = entries
+    return found
+
+
+def select(names: Iterable[str]) -> dict[str, Statement]:
+    """The statements of the named families (or of all, for no name), or single statements by id.
+
+    Raises: ValueError for an unknown name, with the nearest known one.
+    """
+    known = families()
+    every = {id: entry for entries in known.values() for id, entry in entries.items()}
+    chosen: dict[str, Statement] = {}
+    for name in list(names) or list(known):
+        if name in known:
+            chosen.update(known[name])
+        elif name in every:
+            chosen[name] = every[name]
+        else:
+            near = difflib.get_close_matches(name, [*known, *every], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"family: found {name!r}, expected one of {sorted(known)} or a statement's id{hint}")
+    for entry in list(chosen.values()):  # a refuted entry passes only beside its correction
+        if entry.corrected is not None:
+            chosen.setdefault(entry.corrected, every[entry.corrected])
+    return chosen
+
+
+def run(
+    entries: Mapping[str, Statement],
+    instances: int,
+    seed: int,
+    kept: Mapping[str, Any],
+    report: Callable[[int, Report], None] = lambda done, report: None,
+) -> list[Report]:
+    """Check the statements in order; `report` is called after each with the number done."""
+    reports = []
+    for entry in entries.values():
+        result = claims.check(
+            entry,
+            instances=instances,
+            seed=seed,
+            replays=kept.get("failures", {}).get(entry.id, ()),
+            hard=hard_instances(entry, kept),
+        )
+        reports.append(result)
+        report(len(reports), result)
+    passed = {r.id: r.passed for r in reports}
+    return [
+        dataclasses.replace(r, passed=r.passed and passed[entries[r.id].corrected]) if r.outcome == "refuted" else r
+        for r in reports
+    ]
+
+
+def hard_instances(entry: Statement, kept: Mapping[str, Any]) -> dict[int, Any]:
+    """The kept instances of a statement, stacked per case."""
+    hard = {}
+    for case, rows in kept.get("hard", {}).get(entry.id, {}).items():
+        shapes = jax.eval_shape(lambda k, c=entry.cases[int(case)]: entry.generator(k, **c), jax.random.key(0))
+        leaves, tree = jax.tree.flatten(shapes)
+        columns = [np.stack([np.asarray(row[i], s.dtype) for row in rows]) for i, s in enumerate(leaves)]
+        hard[int(case)] = jax.tree.map(jax.numpy.asarray, jax.tree.unflatten(tree, columns))
+    return hard
+
+
+def keep_hard(kept: dict[str, Any], attack: claims.Attack) -> None:
+    """Add the hardest instance of an attack to the kept ones."""
+    leaves = [np.asarray(x).tolist() for x in jax.tree.leaves(attack.instance)]
+    rows = kept.setdefault("hard", {}).setdefault(attack.id, {}).setdefault(str(attack.case), [])
+    if leaves not in rows:
+        rows.append(leaves)
+
+
+def keep_failures(kept: dict[str, Any], reports: Iterable[Report]) -> None:
+    """Add the failing keys of a run to the kept ones: they are replayed in every later run."""
+    for report in reports:
+        rows = kept.setdefault("failures", {}).setdefault(report.id, [])
+        rows += [dict(f) for f in report.failures if "index" in f and dict(f) not in rows]
+        if not rows:
+            del kept["failures"][report.id]
+
+
+def read_kept(*paths: Path) -> dict[str, Any]:
+    """The union of files of kept instances; a missing file is empty.
+
+    Raises: ValueError for a file that is not what `write_json` wrote.
+    """
+    union: dict[str, Any] = {"failures": {}, "hard": {}}
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            content = json.loads(path.read_text())
+            for id, rows in content["failures"].items():
+                union["failures"].setdefault(id, []).extend(r for r in rows if r not in union["failures"].get(id, []))
+            for id, by_case in content["hard"].items():
+                for case, rows in by_case.items():
+                    union["hard"].setdefault(id, {}).setdefault(case, []).extend(rows)
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"kept instances: found a file that cannot be read, {path} ({error!r})") from error
+    return union
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write strict JSON (no NaN, no infinities), whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _number(x: float) -> float | None:
+    return float(x) if math.isfinite(x) else None
+
+
+def revision() -> str | None:
+    """The git revision of the checkout this runs from, '+' for local changes; None outside a checkout."""
+    try:
+        git = ["git", "-C", str(FOLDER)]
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def counts(reports: Iterable[Report]) -> dict[str, dict[str, int]]:
+    """Outcomes broken down by origin: {origin: {outcome: number}}."""
+    table: dict[str, dict[str, int]] = collections.defaultdict(lambda: dict.fromkeys(OUTCOMES, 0))
+    for report in reports:
+        table[report.origin.kind][report.outcome] += 1
+    return dict(table)
+
+
+def as_json(reports: list[Report], instances: int, seed: int) -> dict[str, Any]:
+    """The ledger as strict JSON; `ledger.schema.json` describes it."""
+    rows = []
+    for r in reports:
+        rows.append(
+            {
+                "id": r.id,
+                "title": r.title,
+                "outcome": r.outcome,
+                "passed": r.passed,
+                "words": r.words,
+                "origin": dataclasses.asdict(r.origin),
+                "proof": r.proof,
+                "differs": r.differs,
+                "instances": r.instances,
+                "applicable": r.applicable,
+                "nontrivial": r.nontrivial,
+                "violations": r.violations,
+                "undecided": r.undecided,
+                "worst_slack": _number(r.worst_slack),
+                "tightness": _number(r.tightness),
+                "falsifiers": [dataclasses.asdict(f) for f in r.falsifiers],
+                "failures": [dict(f) for f in r.failures],
+                "replayed": r.replayed,
+                "seconds": round(r.seconds, 3),
+                "compile_seconds": round(r.compile_seconds, 3),
+            }
+        )
+    return {
+        "schema": SCHEMA_VERSION,
+        "seed": seed,
+        "instances": instances,
+        "date": datetime.date.today().isoformat(),
+        "revision": revision(),
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+        "device": str(jax.devices()[0].device_kind),
+        "counts": counts(reports),
+        "statements": rows,
+    }
+
+
+def summary_line(reports: list[Report]) -> str:
+    """One line: how many hold, and how many falsifiers bite."""
+    parts = [f"{n} {o}" for o in OUTCOMES if (n := sum(r.outcome == o for r in reports))]
+    falsifiers = [f for r in reports for f in r.falsifiers]
+    bite = sum(f.passed for f in falsifiers)
+    failed = [r.id for r in reports if not r.passed]
+    tail = f"; FAILED: {', '.join(failed)}" if failed else ""
+    return f"{len(reports)} statements: {', '.join(parts)}; {bite} of {len(falsifiers)} falsifiers bite{tail}"
+
+
+def line(report: Report) -> str:
+    """One line of the printed ledger."""
+    bite = sum(f.passed for f in report.falsifiers)
+    return (
+        f"{'ok  ' if report.passed else 'FAIL'} {report.id:<20} {report.outcome:<9} "
+        f"{report.applicable - report.violations:>6}/{report.applicable:<6} slack {report.worst_slack:>9.2e}  "
+        f"tight {report.tightness:>6.3f}  falsifiers {bite}/{len(report.falsifiers)}  "
+        f"{report.seconds:6.1f} s (+{report.compile_seconds:.1f} s compiling)  {report.title}"
+    )
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def as_markdown(ledger: Mapping[str, Any]) -> str:
+    """docs/theorems.md from the ledger."""
+    out = [
+        "# The ledger of theorems",
+        "",
+        "Generated by `python -m theory_checks --publish`; do not edit. Every line was computed: "
+        f"{ledger['instances']} random instances per statement, seed {ledger['seed']}, float64, "
+        f"JAX {ledger['versions']['jax']}, {ledger['date']}, revision {ledger['revision'] or 'unknown'}.",
+        "",
+        "*slack* is the largest (lhs - rhs - certified solver error) / scale: at most 1.4e-14, negative is room to spare. *tightness* is the largest lhs / rhs. "
+        "A falsifier is the same code with one premise or line broken; it must then fail on the declared share of "
+        "instances, on which the unbroken claim passes.",
+        "",
+        "| origin | " + " | ".join(OUTCOMES) + " |",
+        "| --- |" + " ---: |" * len(OUTCOMES),
+    ]
+    for origin, row in ledger["counts"].items():
+        out.append(f"| {origin} | " + " | ".join(str(row[o]) for o in OUTCOMES) + " |")
+    by_family: dict[str, list] = {}
+    for s in ledger["statements"]:
+        by_family.setdefault(s["id"].split("/")[0], []).append(s)
+    for family, rows in by_family.items():
+        out += ["", f"## {family}", "", "| id | statement | outcome | instances | slack | tightness | falsifiers |"]
+        out.append("| --- | --- | --- | ---: | ---: | ---: | --- |")
+        for s in rows:
+            bite = "; ".join(
+                f"{_escape(f['name'])}: {f['measured']:.0%} (declared {f['share']:.0%})" for f in s["falsifiers"]
+            )
+            slack = "-" if s["worst_slack"] is None else f"{s['worst_slack']:.1e}"
+            tight = "-" if s["tightness"] is None else f"{s['tightness']:.3f}"
+            proof = f"[{s['id']}]({s['proof'].removeprefix('docs/')})"
+            mark = "" if s["passed"] else " **FAILED**"
+            cells = [proof, _escape(s["title"]), _escape(s["words"]) + mark, s["applicable"], slack, tight, bite]
+            out.append(f"| {' | '.join(map(str, cells))} |")
+        for s in rows:
+            if s["differs"]:
+                out += ["", f"`{s['id']}` differs from its source: {s['differs']}"]
+    return "\n".join(out) + "\n"
+
+
+def bibtex(key: str) -> str:
+    """One entry of references.bib.
+
+    Raises: ValueError for an unknown key.
+    """
+    text = (FOLDER / "references.bib").read_text()
+    match = re.search(r"@\w+\{" + re.escape(key) + r",.*?\n\}", text, flags=re.DOTALL)
+    if match is None:
+        raise ValueError(f"bib: found {key!r}, expected a key of theory_checks/references.bib")
+    return match.group(0)
+
+
+def cite(id: str, ledger: Mapping[str, Any] | None) -> str:
+    """BibTeX of a statement's source, and its ledger line with seed and revision."""
+    entry = select([id])[id] if id not in families() else None
+    if entry is None:
+        raise ValueError(f"cite: found the family {id!r}, expected the id of one statement")
+    out = [bibtex(entry.origin.bib)] if entry.origin.bib else []
+    out.append(bibtex("rlcore"))
+    row = next((s for s in (ledger or {}).get("statements", ()) if s["id"] == id), None)
+    if row is None:
+        out.append(f"% {id}: no ledger here yet; run: python -m theory_checks {id.split('/')[0]}")
+    else:
+        out.append(
+            f"% {id}: {row['title']}\n% {row['words']}; {row['applicable']} instances, seed {ledger['seed']}, "
+            f"worst slack {row['worst_slack']}, tightness {row['tightness']}, revision {ledger['revision']}"
+        )
+    return "\n\n".join(out)
