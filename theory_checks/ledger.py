@@ -268,7 +268,8 @@ def as_markdown(ledger: Mapping[str, Any]) -> str:
         f"{ledger['instances']} random instances per statement, seed {ledger['seed']}, float64, "
         f"JAX {ledger['versions']['jax']}, {ledger['date']}, revision {ledger['revision'] or 'unknown'}.",
         "",
-        "*slack* is the largest (lhs - rhs - certified solver error) / scale: at most 1.4e-14, negative is room to spare. *tightness* is the largest lhs / rhs. "
+        "*slack* is the largest (lhs - rhs - certified solver error) / scale: at most 1.4e-14, and negative where there "
+        "is room to spare. *tightness* is the largest lhs / rhs. "
         "A falsifier is the same code with one premise or line broken; it must then fail on the declared share of "
         "instances, on which the unbroken claim passes.",
         "",
