@@ -18,6 +18,7 @@ from rlcore.types import Array, Bool, Float, Int, Number, PyTree, RandomKey
 __all__ = [
     "CONVERGED",
     "NOT_FINITE",
+    "PRECISION_LIMIT",
     "STATUS_NAMES",
     "STEP_LIMIT",
     "Solution",
@@ -28,8 +29,13 @@ __all__ = [
     "trace_steps",
 ]
 
-CONVERGED, STEP_LIMIT, NOT_FINITE = 0, 1, 2
-STATUS_NAMES = {CONVERGED: "converged", STEP_LIMIT: "step limit reached", NOT_FINITE: "not finite"}
+CONVERGED, STEP_LIMIT, NOT_FINITE, PRECISION_LIMIT = 0, 1, 2, 3
+STATUS_NAMES = {
+    CONVERGED: "converged",
+    STEP_LIMIT: "step limit reached",
+    NOT_FINITE: "not finite",
+    PRECISION_LIMIT: "tol is below what rounding allows",
+}
 
 
 @runtime_checkable
@@ -47,7 +53,7 @@ class Solution(NamedTuple):
     """The outcome of a solve, a value that lives inside `jit` and `vmap`.
 
     value: the last state, or what a solver documents.
-    status: int[], CONVERGED, STEP_LIMIT or NOT_FINITE.
+    status: int[], CONVERGED, STEP_LIMIT, NOT_FINITE, or PRECISION_LIMIT from solvers that know their rounding.
     steps: int[], steps taken.
     bound: float[], a certificate: the error of `value` is at most this, rounding included.
     """
@@ -78,8 +84,10 @@ def trace_steps(num_steps: int, every: int | np.ndarray | jax.Array = 1) -> np.n
     return np.asarray(every)
 
 
-def _check_schedule(num_steps: int, every: int | np.ndarray | jax.Array) -> None:
-    if num_steps < 0:
+def _check_schedule(num_steps: int | None, every: int | np.ndarray | jax.Array) -> None:
+    if num_steps is None and isinstance(every, int):
+        raise ValueError("num_steps: found None, expected an integer, or an array of steps as `every`")
+    if num_steps is not None and num_steps < 0:
         raise ValueError(f"num_steps: found {num_steps}, expected an integer >= 0")
     if isinstance(every, int):
         if every < 1:
@@ -88,14 +96,15 @@ def _check_schedule(num_steps: int, every: int | np.ndarray | jax.Array) -> None
         steps = np.asarray(every)
         if steps.ndim != 1 or steps.size == 0 or not np.issubdtype(steps.dtype, np.integer):
             raise ValueError(f"every: found {steps.dtype}{steps.shape}, expected a non-empty 1-d array of integers")
-        if steps[0] < 0 or steps[-1] > num_steps or np.any(np.diff(steps) <= 0):
-            raise ValueError(f"every: found {steps}, expected increasing steps within [0, {num_steps}]")
+        last = steps[-1] if num_steps is None else num_steps
+        if steps[0] < 0 or steps[-1] > last or np.any(np.diff(steps) <= 0):
+            raise ValueError(f"every: found {steps}, expected increasing steps within [0, {last}]")
 
 
 def iterate(
     solver: Solver,
     problem: PyTree,
-    num_steps: int,
+    num_steps: int | None,
     *,
     key: RandomKey = None,
     state: PyTree = None,
@@ -107,7 +116,7 @@ def iterate(
     Args:
       solver: the algorithm; an ordinary (traced) argument, so new numbers do not recompile.
       problem: the instance, a pytree.
-      num_steps: steps to take, static.
+      num_steps: steps to take, static; None stops at the last step of the array `every`, which may be traced.
       key: randomness; step t (from 0) gets `fold_in(key, t)`. None for deterministic solvers.
       state: where to start; by default `solver.init(problem, key)`.
       observe: `observe(problem, state) -> pytree`, called after the steps of `trace_steps(num_steps, every)`,
@@ -165,7 +174,7 @@ def _iterate_at(solver, problem, state, key, steps, *, num_steps, observe):
         return (state, stop), None if observe is None else observe(problem, state)
 
     (state, last), trace = jax.lax.scan(segment, (state, jnp.zeros((), steps.dtype)), steps)
-    return jax.lax.fori_loop(last, num_steps, one, state), trace
+    return state if num_steps is None else jax.lax.fori_loop(last, num_steps, one, state), trace
 
 
 def fixed_point(

@@ -52,6 +52,15 @@ def test_strides_and_arrays_of_steps_pick_rows_of_the_full_trace():
         np.testing.assert_array_equal(distance(TARGET, state), full[-1])
 
 
+def test_the_number_of_steps_may_be_traced():
+    full = iterate(Relax(0.3), TARGET, 23, observe=distance)[1]
+    run = jax.jit(lambda last: iterate(Relax(0.3), TARGET, None, observe=distance, every=jnp.array([0, 1]) * last))
+    for last in (5, 23):
+        state, trace = run(last)
+        np.testing.assert_array_equal(trace, full[jnp.array([0, last])])
+        np.testing.assert_array_equal(distance(TARGET, state), full[last])
+
+
 def test_keys_depend_on_the_step_number_only():
     key, noisy = jax.random.key(0), Relax(0.3, 0.1)
     full = iterate(noisy, TARGET, 12, key=key, observe=lambda p, s: s)[1]
@@ -99,6 +108,7 @@ def test_fixed_point_tells_how_it_failed():
     ("kwargs", "message"),
     [
         ({"num_steps": -1}, "num_steps: found -1"),
+        ({"num_steps": None}, "num_steps: found None"),
         ({"num_steps": 3, "every": 0}, "every: found 0"),
         ({"num_steps": 3, "every": np.array([2, 1])}, "increasing"),
         ({"num_steps": 3, "every": np.array([0, 4])}, r"within \[0, 3\]"),
