@@ -242,7 +242,7 @@ class StickyMDP:
     probability: float[], of repeating; never at t = 0.
     """
 
-    base: MDP | DenseMDP | FunctionMDP
+    base: Problem
     probability: Array
 
     @property
@@ -266,17 +266,18 @@ class StickyMDP:
         """The base's horizon."""
         return self.base.horizon
 
-    def _lift(self, fresh: Float[Array, "S A"]) -> Float[Array, "SA A"]:
+    def lift(self, fresh: Float[Array, "S A"]) -> Float[Array, "SA A"]:
+        """Mix a quantity of (s, executed action) over what stickiness executes: (1-p) of a, p of b."""
         chosen, repeated = fresh[:, None, :], fresh[:, :, None]
         return ((1 - self.probability) * chosen + self.probability * repeated).reshape(fresh.size, fresh.shape[1])
 
     def expected_reward(self) -> Float[Array, "SA A"]:
         """E[reward | (s, b), a]. Cost: the base's, and S A A."""
-        return self._lift(self.base.expected_reward())
+        return self.lift(self.base.expected_reward())
 
     def expected_next(self, value: Float[Array, "SA"]) -> Float[Array, "SA A"]:
         """E[value(next, executed) ; the episode goes on | (s, b), a]. Cost: the base's, and S A A."""
-        return self._lift(self.base.expected_next(value.reshape(self.base.available.shape)))
+        return self.lift(self.base.expected_next(value.reshape(self.base.available.shape)))
 
     def push_forward(self, mass: Float[Array, "SA A"]) -> Float[Array, "SA"]:
         """Mass of the next (s, b): the executed action, not the chosen one, decides it. Cost: the base's, and S A A."""
