@@ -228,13 +228,15 @@ def equilibrium_lp(preference) -> tuple[np.ndarray, float]:
 
     Args: preference: float[n, n], concrete.
     Returns: (policy, value): float[n] probabilities and the game's value minus 1/2, which is 0.
-    Raises: RuntimeError if the solver fails.
+    Raises: ValueError unless `preference` is a finite square matrix; RuntimeError if the solver fails.
     Source: derived: maximise v subject to (P - 1/2)^T x >= v, x a distribution; unique for almost every preference.
     Cost: one linear programme of n + 1 variables (HiGHS).
     """
     from scipy.optimize import linprog
 
     payoff = np.asarray(preference, np.float64) - 0.5
+    if payoff.ndim != 2 or payoff.shape[0] != payoff.shape[1] or not np.all(np.isfinite(payoff)):
+        raise ValueError(f"preference: found shape {payoff.shape}, expected a finite square matrix")
     n = payoff.shape[0]
     outcome = linprog(
         np.append(np.zeros(n), -1.0),
