@@ -1,0 +1,1 @@
+"""Preference games: rates of convergence and the published simulations."""
