@@ -137,7 +137,7 @@ def test_nash_md_schedule_rate_and_its_first_step(games):
         return jax.vmap(lambda policy: kl(star, policy))(policies)
 
     distances = jax.vmap(run)(batch, starts, stars)
-    assert np.all(distances <= 1 / (2 * batch.temperature[:, None] ** 2 * (steps + 1.0)))
+    assert np.all(2 * batch.temperature[:, None] ** 2 * distances <= 1 / (steps[None, :] + 1.0))
     first = jax.vmap(lambda game, start: NashMD().step(game, NashMD().start(start), None).log_policy)(batch, starts)
     reply = jax.vmap(lambda game: best_response(game, game.reference_logits))(batch)
     np.testing.assert_allclose(first, reply, rtol=0, atol=1e-13)
