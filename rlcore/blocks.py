@@ -7,7 +7,7 @@ worker runs the same program on whole blocks. A run is traced once; its trace is
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,15 @@ __all__ = [
     "compile_blocks",
     "default_batch",
     "dispatch",
+    "lanes_wait",
     "provenance",
+    "require_no_deadlock",
     "trace",
     "versions",
 ]
+
+
+FACTORISATIONS = frozenset({"lu", "cholesky", "eig", "eigh", "geqrf", "householder_product", "qr", "schur", "svd"})
 
 
 class Lane(NamedTuple):
@@ -114,19 +119,42 @@ def lanes_wait(lane: Lane) -> bool:
     """
     specs = [jax.ShapeDtypeStruct((2, *s.shape), s.dtype) for s in lane.inputs.values()]
     batched = jax.make_jaxpr(_block_function(lane, 2, "vmap"))(lane.jaxpr.consts, *specs)
-    return _has_batched_condition(batched.jaxpr)
+    whiles = (equation for equation in _equations(batched.jaxpr) if equation.primitive.name == "while")
+    return any(equation.params["cond_jaxpr"].out_avals[0].shape for equation in whiles)
 
 
-def _has_batched_condition(jaxpr: Any) -> bool:
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations at any depth."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "while" and equation.params["cond_jaxpr"].out_avals[0].shape:
-            return True
+        yield equation
         for parameter in equation.params.values():
             for value in parameter if isinstance(parameter, tuple | list) else (parameter,):
                 inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns") and _has_batched_condition(inner):
-                    return True
-    return False
+                if hasattr(inner, "eqns"):
+                    yield from _equations(inner)
+
+
+def require_no_deadlock(lane: Lane, devices: Sequence[jax.Device]) -> None:
+    """Raise RuntimeError where the program would hang instead of running.
+
+    On JAX 0.10, batched factorisations on several simulated CPU devices wait for threads that wait for them,
+    unless there are more threads than devices; 0.11 is free of it.
+    """
+    threads = int(os.environ.get("NPROC", 0)) or os.cpu_count() or 1
+    if (
+        devices[0].platform != "cpu"
+        or len(devices) == 1
+        or threads >= 2 * len(devices)
+        or jax.__version_info__ >= (0, 11)
+    ):
+        return
+    found = sorted({e.primitive.name for e in _equations(lane.jaxpr.jaxpr)} & FACTORISATIONS)
+    if found:
+        raise RuntimeError(
+            f"devices: found {len(devices)} CPU devices and {threads} threads for a run that uses {', '.join(found)}, "
+            f"which hangs on JAX {jax.__version__}; start Python with NPROC={2 * len(devices)} in the environment, "
+            "or use one device"
+        )
 
 
 def default_batch(lane: Lane, platform: str) -> str:
@@ -199,8 +227,11 @@ def compile_blocks(lane: Lane, block: int, batch: str, devices: Sequence[jax.Dev
     """Compile the program that runs one block on each device.
 
     Each device runs its own block inside `shard_map`, without any communication.
+
+    Raises: RuntimeError where the program would hang (`require_no_deadlock`).
     Cost: one compilation.
     """
+    require_no_deadlock(lane, devices)
     start = time.perf_counter()
     # Auto: with explicit axes, the default, gathers and loops inside a run would be refused.
     mesh = Mesh(np.array(devices), ("devices",), axis_types=(AxisType.Auto,))

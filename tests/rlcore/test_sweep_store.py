@@ -17,24 +17,28 @@ from rlcore import blocks
 from rlcore import store as stores
 from rlcore.sweep import open_sweep, sweep
 
-# The same sweep here and in child processes: a matrix product, exponentials, a loop and random numbers, whose
-# bits do change with the width of a batch.
+# The same sweep here and in child processes: random numbers, exponentials, a loop, a factorisation, and a product
+# with a shared matrix, whose bits do change with the width of a batch.
 CASE = """
 import jax, jax.numpy as jnp
 from rlcore.sweep import sweep
 
+SHARED = jax.random.normal(jax.random.key(1), (37, 37)) / 6
+
 def play(seed, rate):
+    mixed = jnp.tanh(SHARED @ jax.random.normal(jax.random.key(seed), (37,)))
     game = jax.random.normal(jax.random.key(seed), (5, 5))
     def step(logits, _):
         logits = jax.nn.log_softmax(logits + rate * (game @ jnp.exp(logits)))
         return logits, jnp.max(game @ jnp.exp(logits))
     logits, trace = jax.lax.scan(step, jnp.zeros(5), None, length=40)
-    return {"logits": logits, "gap": trace, "seeds": seed}
+    solved = jnp.linalg.solve(game + 9 * jnp.eye(5), logits[:, None])[:, 0]
+    return {"logits": logits, "gap": trace, "seeds": seed, "mixed": mixed, "solved": solved}
 
 GRID = {"seed": range(23), "rate": jnp.geomspace(0.01, 1, 3)}
 
 def run(**options):
-    return sweep(play, GRID, block=8, dims={"gap": ("step",)}, **options)
+    return sweep(play, GRID, **{"block": 8, "dims": {"gap": ("step",)}, **options})
 """
 HEADER = """
 import os, signal, sys
@@ -82,6 +86,16 @@ def test_a_stored_sweep_equals_one_in_memory_and_opens_again(tmp_path, uninterru
     assert again.attrs["cells_computed"] == 0 and again.attrs["chunk"] == 16 and same_bits(again, uninterrupted)
 
 
+def test_blocks_of_another_size_agree_to_rounding_and_not_to_the_bit(uninterrupted):
+    other = case["run"](block=1)
+    # This is what makes equal bits elsewhere in this file mean something: here they are not equal.
+    assert not same_bits(other, uninterrupted)
+    # Sums of at most 37 terms below 10, 40 steps that expand errors by at most 1 + rate |game| < 10 at rate 1 but
+    # contract them on the simplex: measured 1e-16, allowed a thousand roundings of numbers below 10.
+    for name in uninterrupted.data_vars:
+        np.testing.assert_allclose(other[name], uninterrupted[name], rtol=0, atol=1e4 * np.finfo(float).eps)
+
+
 def test_the_store_has_one_zarr_chunk_per_chunk(tmp_path):
     import zarr
 
@@ -126,6 +140,14 @@ def test_four_devices_give_the_bits_of_one(tmp_path, uninterrupted):
         assert jax.device_count() == 4
         run(store=sys.argv[1] + "/fresh")
         run(store=sys.argv[1] + "/chunked", chunk=8)
+        run(store=sys.argv[1] + "/by_map", batch="map", block=5)
+        try:
+            os.environ["NPROC"] = "4"
+            run(block=3)
+        except RuntimeError as error:
+            assert "start Python with NPROC=8" in str(error), error
+        else:
+            assert jax.__version_info__ >= (0, 11)
         """,
         tmp_path,
         XLA_FLAGS="--xla_force_host_platform_device_count=4",
@@ -133,6 +155,7 @@ def test_four_devices_give_the_bits_of_one(tmp_path, uninterrupted):
     assert done.returncode == 0, done.stderr
     for name in ("fresh", "chunked"):
         assert same_bits(open_sweep(tmp_path / name), uninterrupted)
+    assert same_bits(open_sweep(tmp_path / "by_map"), case["run"](batch="map", block=5))
     # and one device may resume what four have begun
     (tmp_path / "chunked" / "done" / "000003").unlink()
     resumed = case["run"](store=tmp_path / "chunked")
