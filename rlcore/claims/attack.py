@@ -94,10 +94,12 @@ def attack(
 
     def excess_of(instance):
         s = summarise(claim(instance))
-        return jnp.where(s.applies, s.excess, -jnp.inf)
+        # A violation that the relative excess cannot measure (a NaN, a right-hand side of 0) is the hardest of all.
+        unmeasured = ~s.passes & ~(s.excess > 0)
+        return jnp.where(s.applies, jnp.where(unmeasured, jnp.inf, s.excess), -jnp.inf)
 
     start = jax.jit(lambda ks: jax.lax.map(lambda k: excess_of(instance_of(k)), ks, batch_size=128))(keys)
-    start = jnp.where(jnp.isnan(start), jnp.inf, start)  # a NaN is a violation: the hardest of all
+    population = min(population, candidates)
     top = jnp.argsort(-start)[:population]
     instances = jax.jit(jax.vmap(instance_of))(keys[top])
     random_best, method = float(start[top[0]]), "random search"
@@ -116,8 +118,7 @@ def attack(
 
     def objective(vector, kept):
         # Through `project`, so that what it derives from the rest (a solved equilibrium) moves with it.
-        value = excess_of(entry.project(rebuild(vector, kept)))
-        return jnp.where(jnp.isnan(value), -jnp.inf, value)
+        return jnp.where(jnp.all(jnp.isfinite(vector)), excess_of(entry.project(rebuild(vector, kept))), -jnp.inf)
 
     def climb(vector, kept):
         def step(carry, t):
@@ -157,6 +158,9 @@ def attack(
     search_keys = jax.random.split(jax.random.fold_in(keys[0], 1), population)
     vectors, values = jax.jit(jax.vmap(evolve))(vectors, others, search_keys)
     winner = int(np.argmax(values))
+    if not values[winner] > random_best:  # a random instance outside the range of `project` may be the hardest
+        best = jax.tree.map(lambda x: x[0], instances)
+        return _outcome(entry, case, best, claim, random_best, random_best, method + ", evolution")
     best = jax.jit(entry.project)(rebuild(vectors[winner], [x[winner] for x in others]))
     return _outcome(entry, case, best, claim, random_best, float(values[winner]), method + ", evolution")
 
@@ -169,7 +173,7 @@ def _outcome(entry, case, best, claim, random_best, value, method) -> Attack:
         instance=jax.tree.map(np.asarray, best) if entry.generator is not None else best,
         violated=bool(summary.applies & ~summary.passes),
         random=random_best,
-        best=max(random_best, value),
+        best=value,
         tightness=float(summary.tightness),
         slack=float(summary.slack),
         method=method,

@@ -19,7 +19,7 @@ class Bound(NamedTuple):
     scale: the sum of the absolute terms that were added to form them: rounding is proportional to it.
     error: a certified bound on the error that solves inside the claim put into lhs - rhs.
     applies: whether the premise holds on this instance.
-    trivial: the a-priori range of lhs: where rhs >= trivial the claim says nothing.
+    trivial: the a-priori range of lhs: where rhs plus the tolerance reaches it the claim says nothing.
     """
 
     lhs: PyTree
@@ -51,8 +51,8 @@ class Summary(NamedTuple):
     """What one instance says; all scalars.
 
     applies: some inequality of the instance has its premise.
-    passes: every applicable inequality holds within its tolerance; NaN and infinities fail.
-    trivial: every applicable inequality has rhs >= trivial.
+    passes: every applicable inequality holds within its tolerance; NaN and infinities fail, a NaN premise too.
+    trivial: no applicable inequality can fail: rhs + tolerance >= trivial, or error >= scale.
     bites: some inequality, applicable or not, fails by at least BITE tolerances (finite numbers only).
     slack: the largest (lhs - rhs - error) / scale among the applicable ones; negative is room to spare.
     tightness: the largest lhs / rhs among applicable ones with rhs clear of rounding; -inf where there is none.
@@ -108,9 +108,10 @@ def summarise(bounds: PyTree) -> Summary:
     lhs, rhs, scale, error, applies, trivial = (
         jnp.concatenate(field) for field in zip(*map(_flat, bounds), strict=True)
     )
-    applies = applies != 0
+    known = ~jnp.isnan(applies) & ~jnp.isnan(trivial)
+    applies = applies != 0  # NaN counts as applying, and fails
     tol = tolerance(Bound(lhs, rhs, scale, error))
-    finite = jnp.isfinite(lhs) & jnp.isfinite(rhs) & jnp.isfinite(tol) & (tol >= 0)
+    finite = known & jnp.isfinite(lhs) & jnp.isfinite(rhs) & jnp.isfinite(tol) & (tol >= 0)
     miss = lhs - rhs
     # lhs / rhs is a ratio of the mathematics only where both are far above rounding.
     clear = applies & finite & (rhs > BITE * tol)
@@ -120,7 +121,8 @@ def summarise(bounds: PyTree) -> Summary:
     return Summary(
         applies=jnp.any(applies),
         passes=jnp.all((finite & (miss <= tol)) | ~applies),
-        trivial=jnp.all((rhs >= trivial) | ~applies),
+        # |lhs - rhs| <= scale: an error as large as the terms excuses everything.
+        trivial=jnp.all((rhs + tol >= trivial) | ((error > 0) & (error >= scale)) | ~applies),
         bites=jnp.any(finite & (miss > 0) & (miss >= BITE * tol)),
         slack=jnp.max(jnp.where(applies, jnp.where(finite, (miss - error) / unit, jnp.inf), -jnp.inf)),
         tightness=jnp.max(ratio),

@@ -5,6 +5,7 @@ import functools
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Rational
 from typing import Any
 
 import jax
@@ -44,7 +45,8 @@ class FalsifierReport:
     """What breaking one premise did.
 
     instances: those of the control arm on which the premise of the claim holds.
-    bites: of these, instances on which the broken claim failed by at least 100 tolerances.
+    bites: of these, instances on which the broken claim failed by at least 100 tolerances and the unbroken did not,
+      not even in an inequality whose own premise is missing.
     share, measured: declared and measured share; measured_high: upper 99.9% Clopper-Pearson limit.
     control_failures: instances on which the unbroken claim failed too: then the falsifier proves nothing.
     """
@@ -88,7 +90,7 @@ class Report:
 
     def tightness_sentence(self) -> str:
         """How much smaller a constant these instances would allow, as a sentence; empty where it says nothing."""
-        if not np.isfinite(self.tightness) or not 0 < self.tightness < 0.995:
+        if not np.isfinite(self.tightness) or not 0 < self.tightness < 0.95:
             return ""
         return f"on these instances it would also hold with a constant {1 / self.tightness:.3g} times smaller"
 
@@ -226,13 +228,16 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
         return {
             "mean": mean,
             "m2": jnp.sum((values - mean) ** 2),
-            "inside": jnp.all((values >= s.low) & (values <= s.high)),
+            "inside": jnp.all((values == 0) | (values == 1))
+            if chance.kind == "probability"
+            else jnp.all((values >= s.low) & (values <= s.high)),
             "rhs": wide(s.rhs),
             "low": wide(s.low),
             "high": wide(s.high),
             "tol": tolerance(Bound(0.0, 0.0, wide(s.scale), wide(s.error))),
             "applies": jnp.asarray(s.applies, bool),
-            "trivial": wide(s.rhs) >= s.trivial,
+            "known": ~jnp.isnan(wide(s.applies)) & ~jnp.isnan(wide(s.trivial)),
+            "trivial": wide(s.trivial),
             "scale": wide(s.scale),
         }
 
@@ -248,7 +253,7 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
             batches = jnp.full(len(todo), batch, jnp.uint32)
             out = _in_blocks(program, (_take(instances, todo), keys[todo], batches), clock)
             out = {name: np.asarray(value) for name, value in out.items()}
-            for name in ("rhs", "low", "high", "tol", "applies", "trivial", "scale"):
+            for name in ("rhs", "low", "high", "tol", "applies", "known", "trivial", "scale"):
                 fixed.setdefault(name, np.zeros(count, out[name].dtype))[todo] = out[name]
             old, new = n[todo], chance.replicates
             delta = out["mean"] - mean[todo]
@@ -267,7 +272,8 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
             )
         target = fixed["rhs"][todo] + fixed["tol"][todo]
         lower[todo] = lo
-        usable = inside[todo] & np.isfinite(mean[todo]) & np.isfinite(target)
+        usable = inside[todo] & fixed["known"][todo] & np.isfinite(mean[todo]) & np.isfinite(target)
+        usable &= fixed["tol"][todo] >= 0
         verdict[todo] = np.where(~usable, -1, np.where(hi <= target, 1, np.where(lo > target, -1, 0)))
         verdict[todo] = np.where(fixed["applies"][todo], verdict[todo], 1)
         rounds += 1
@@ -278,7 +284,7 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
     summary = Summary(
         applies=applies,
         passes=verdict >= 0,
-        trivial=fixed["trivial"],
+        trivial=rhs + fixed["tol"] >= fixed["trivial"],
         bites=inside & np.isfinite(miss) & (miss > 0) & (miss >= BITE * fixed["tol"]),
         slack=np.where(applies, (mean - rhs) / unit, -np.inf),
         tightness=np.where(applies & (rhs > 0), mean / np.where(rhs > 0, rhs, 1.0), -np.inf),
@@ -299,6 +305,8 @@ def _falsify(entry: Statement, falsifier: Falsifier, seed: int, instances: int, 
     level = CHANCE_LEVEL / instances
     applicable = bites = control_failures = 0
     for i, (case, count) in enumerate(zip(cases, _counts(instances, len(cases)), strict=True)):
+        if count == 0:
+            continue
         keys = _case_keys(seed, stream, i, count)
         drawn = _draw(entry, generator, case, keys, clock)
         setting = dict(falsifier.setting) if generator is not None else {**case, **falsifier.setting}
@@ -308,7 +316,7 @@ def _falsify(entry: Statement, falsifier: Falsifier, seed: int, instances: int, 
         else:
             broken, _ = _arm(entry, entry.claim, {**setting, **falsifier.broken}, drawn, keys, level, clock)
         applicable += int(np.sum(control.applies))
-        bites += int(np.sum(broken.bites & control.applies))
+        bites += int(np.sum(broken.bites & control.applies & ~control.bites))
         control_failures += int(np.sum(control.applies & (~control.passes | undecided)))
     measured = bites / applicable if applicable else 0.0
     # One-sided 99.9%: the two-sided interval at twice the level.
@@ -343,12 +351,19 @@ def _words(outcome: str, origin: Origin | None) -> str:
 
 def _as_statement(claim, falsifier, share, generator) -> Statement:
     if isinstance(claim, Statement):
-        if falsifier is not None:
-            raise ValueError("falsifier: found one beside a Statement, expected None: a Statement declares its own")
+        for name, value in (("falsifier", falsifier), ("generator", generator)):
+            if value is not None:
+                raise ValueError(f"{name}: found one beside a Statement, expected None: a Statement declares its own")
+        if not claim.falsifiers and claim.refutation is None:
+            raise ValueError(
+                f"falsifiers: found none in {claim.id!r}, expected at least one: a check must be able to fail"
+            )
         return claim
-    if falsifier is None:
-        raise ValueError("falsifier: found None, expected a broken claim or a Falsifier: a check must be able to fail")
-    given = falsifier if isinstance(falsifier, (list, tuple)) else [falsifier]
+    given = falsifier if isinstance(falsifier, (list, tuple)) else [] if falsifier is None else [falsifier]
+    if not given:
+        raise ValueError(
+            f"falsifier: found {falsifier}, expected a broken claim or a Falsifier: a check must be able to fail"
+        )
     falsifiers = tuple(
         f if isinstance(f, Falsifier) else Falsifier(getattr(f, "__name__", "broken claim"), f, share) for f in given
     )
@@ -382,16 +397,23 @@ def check(
 
     Returns: a `Report`. Outcome "holds" takes at least 100 applicable, non-trivial instances, all passing;
       "vacuous", "violated", "undecided", "not run" and "refuted" are told apart and never counted as holding.
-    Raises: RuntimeError without float64; ValueError for a claim without falsifier or instances < 1;
-      TypeError for a claim that does not return a Bound.
+    Raises: RuntimeError without float64; ValueError for a claim without falsifier, instances < 1, or a replayed
+      or kept instance of a case that does not exist; TypeError for a claim that does not return a Bound, or a
+      refutation that is not in exact arithmetic.
     Cost: one compilation per claim, setting and case, shared by all arms; instances run in vmapped blocks of 128.
     """
     require_float64("claims.check")
     if instances < 1:
         raise ValueError(f"instances: found {instances}, expected an integer >= 1")
     entry = _as_statement(claim, falsifier, share, generator)
+    hard = hard or {}
+    for case in [*(r["case"] for r in replays), *hard]:
+        if not 0 <= case < len(entry.cases):
+            raise ValueError(
+                f"case: found {case} among the kept instances of {entry.id!r}, expected 0 to {len(entry.cases) - 1}"
+            )
     try:
-        return _check(entry, instances, seed, replays, hard or {})
+        return _check(entry, instances, seed, replays, hard)
     except NotRun as missing:
         words = f"not run: {missing}"
         return Report(
@@ -400,16 +422,28 @@ def check(
         )  # fmt: skip
 
 
+def _confirmed(entry: Statement) -> bool:
+    """Whether the counterexample of a refuted entry still violates the quoted bound, in exact arithmetic."""
+    exact = entry.refutation()
+    if not all(isinstance(x, Rational) for x in (exact.lhs, exact.rhs)):
+        raise TypeError(
+            f"refutation: found {type(exact.lhs).__name__} and {type(exact.rhs).__name__} in {entry.id!r}, "
+            "expected two fractions: a refutation stands in exact arithmetic"
+        )
+    return exact.lhs > exact.rhs
+
+
 def _check(entry: Statement, instances: int, seed: int, replays, hard) -> Report:
     parts, undecided_parts, failures = [], [], []
     clock, level, replayed = _Clock(), CHANCE_LEVEL / instances, 0
     for i, (case, count) in enumerate(zip(entry.cases, _counts(instances, len(entry.cases)), strict=True)):
         again = [dict(r) for r in replays if r["case"] == i]
-        keys = _case_keys(seed, entry.id, i, count, again)
         setting = {} if entry.generator is not None else case
-        drawn = _draw(entry, entry.generator, case, keys, clock)
-        names = [{"case": i, "seed": seed, "index": k} for k in range(count)] + again
-        runs = [(drawn, keys, names)]
+        runs = []
+        if count + len(again) > 0:
+            keys = _case_keys(seed, entry.id, i, count, again)
+            names = [{"case": i, "seed": seed, "index": k} for k in range(count)] + again
+            runs.append((_draw(entry, entry.generator, case, keys, clock), keys, names))
         if i in hard:
             kept = _length(hard[i])
             spare = _case_keys(seed, f"{entry.id}/kept", i, kept)
@@ -428,20 +462,17 @@ def _check(entry: Statement, instances: int, seed: int, replays, hard) -> Report
     applicable = int(np.sum(every.applies))
     trivial = int(np.sum(every.applies & every.trivial))
     violations = int(np.sum(every.applies & ~every.passes))
-    if entry.refutation is not None:
-        exact = entry.refutation()
-        outcome = REFUTED if exact.lhs > exact.rhs else VIOLATED if violations else HOLDS
-        passed = outcome == REFUTED
+    if entry.refutation is not None and _confirmed(entry):
+        outcome = REFUTED
+    elif violations:
+        outcome = VIOLATED
+    elif undecided:
+        outcome = UNDECIDED
+    elif applicable - trivial < ENOUGH or trivial > TRIVIAL_SHARE * applicable:
+        outcome = VACUOUS
     else:
-        if violations:
-            outcome = VIOLATED
-        elif undecided:
-            outcome = UNDECIDED
-        elif applicable - trivial < ENOUGH or trivial > TRIVIAL_SHARE * applicable:
-            outcome = VACUOUS
-        else:
-            outcome = HOLDS
-        passed = outcome == HOLDS
+        outcome = HOLDS
+    passed = outcome == (HOLDS if entry.refutation is None else REFUTED)
     return Report(
         id=entry.id,
         title=entry.title,
