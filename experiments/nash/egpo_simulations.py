@@ -100,7 +100,7 @@ def run(config):
     def one_run(setting, algorithm):
         temperature, rate = temperatures[setting], rates[setting]
         # The number of updates is data: one compilation serves the three settings.
-        steps = jnp.round(jnp.asarray(fractions) * updates[setting]).astype(int)
+        steps = jnp.round(jnp.asarray(fractions) * updates[setting].astype(float)).astype(int)
         solver = make_solver(algorithm, temperature, rate)
 
         def play(game):
@@ -142,7 +142,7 @@ def run(config):
 
 
 def measured(data):
-    """log10 of median final gaps, shares of games; errors reach to the far end of a 95% interval (bootstrap, Wilson)."""
+    """log10 of median final gaps, shares of games; errors reach to the far end of a 95% interval."""
     rng = np.random.default_rng(0)
     out = {}
     for i, (tau, _, _) in enumerate(SETTINGS):
