@@ -45,8 +45,8 @@ def garnet(
     Start: state 0. Horizon: none by default.
 
     Args:
-      seed: an integer or a `jax.random.key`; may be traced: `jax.vmap(lambda s: garnet(s, 100, 5, 5))(jnp.arange(1000))`
-        is a batch of 1000.
+      seed: an integer or a `jax.random.key`; may be traced: a batch of 1000 is
+        `jax.vmap(lambda seed: garnet(seed, 100, 5, 5))(jnp.arange(1000))`.
       states, actions: >= 1, static.
       branching: 1..states, static.
       discount: in [0, 1], may be traced.

@@ -19,7 +19,7 @@ __all__ = ["Tabulation", "tabulate", "tabulate_states"]
 CHECK_KEYS = 8  # keys that must agree before an environment passes as deterministic
 CHUNK = 1024  # pairs per device call
 CLOCK_STEPS = 200_000  # steps to spend on checking that a clock is only a clock
-Noise = None | int | tuple[Key[Array, "K"], Sequence[float]]
+Noise = int | tuple[Key[Array, "K"], Sequence[float] | np.ndarray] | None
 
 
 class Tabulation(NamedTuple):
@@ -170,7 +170,7 @@ def tabulate_states(
     ignore: Sequence[str] = (),
     reset_noise: Noise = None,
     step_noise: Noise = None,
-    horizon: int | None | str = "limit",
+    horizon: int | str | None = "limit",
     discount: float = 1.0,
     max_states: int = 10_000,
     seed: int = 0,

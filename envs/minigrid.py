@@ -1,4 +1,4 @@
-"""Gridworlds with a facing direction, doors, keys and balls, after MiniGrid, fully observed and without time penalty."""
+"""Gridworlds with a heading, doors, keys and balls, after MiniGrid, fully observed and without time penalty."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
