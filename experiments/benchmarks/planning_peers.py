@@ -78,9 +78,14 @@ def pymdptoolbox(instance, tol):
 
 
 def mdpsolver(instance, tol):
-    """mdpsolver (C++, threads): nested lists of successors; building its model is not timed."""
+    """mdpsolver (C++): nested lists of successors; building its model is not timed.
+
+    A second solve of one model starts from the first one's answer (1000 x 10 x 5: 56 ms, then 0.4 ms), so every solve
+    is told to start from value 0 and action 0, as the others do.
+    """
     import mdpsolver as library
 
+    num_states = instance["reward"].shape[1]
     problems = []
     for i in range(len(instance["discount"])):
         problem = library.model()
@@ -91,13 +96,15 @@ def mdpsolver(instance, tol):
             tranMatColumns=instance["next_state"][i].tolist(),
         )
         problems.append(problem)
+    start = {"initValueVector": [0.0] * num_states, "initPolicy": [0] * num_states}
 
-    def solve(method):
+    def solve(method, parallel):
         for problem in problems:
-            problem.solve(algorithm=method, tolerance=tol)
+            problem.solve(algorithm=method, tolerance=tol, parallel=parallel, **start)
         return lambda: np.array([problem.getValueVector() for problem in problems])
 
-    return {name: functools.partial(solve, name.lower()) for name in ("MPI", "PI", "VI")}
+    methods = {name: functools.partial(solve, name.lower(), False) for name in ("MPI", "PI", "VI")}
+    return methods | {"MPI threads": functools.partial(solve, "mpi", True)}
 
 
 def jaxdp(instance, tol):
@@ -106,9 +113,11 @@ def jaxdp(instance, tol):
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    import chex
     from jaxdp.mdp import MDP
     from jaxdp.planning import ValueIteration
 
+    chex.disable_asserts()  # its checks of values do not run inside loops
     num_states, num_actions = instance["reward"].shape[1:]
     if 16 * num_actions * num_states**2 * len(instance["discount"]) > 4e9:
         raise MemoryError("stores two dense [A,S,S] arrays: more than 4 GB here")
