@@ -52,7 +52,10 @@ def _run(names: list[str], arguments: argparse.Namespace, fields: list[str]) -> 
             import tyro
 
             config = tyro.cli(module.Config, args=fields, default=default, prog=f"python -m experiments {name}")
-        _show(record.execute(name, config, arguments.out, quick=arguments.quick and config == module.QUICK))
+        result = record.execute(name, config, arguments.out, quick=arguments.quick and config == module.QUICK)
+        _show(result)
+        if arguments.publish:
+            print(f"  published {record.publish(result)}")
     return 0
 
 
@@ -92,8 +95,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--quick", action="store_true", help="the quick preset")
     parser.add_argument("--all", action="store_true", help="every experiment")
+    parser.add_argument("--publish", action="store_true", help="copy the figure to docs/figures (full version only)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder for results")
     arguments, fields = parser.parse_known_args(argv)
+    if arguments.publish and arguments.quick:
+        parser.error("--publish: found --quick, expected a full run")
     if arguments.names == ["reproduce"]:
         return _reproduce(arguments.out)
     if not arguments.names and not arguments.all:

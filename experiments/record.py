@@ -125,3 +125,13 @@ def execute(name: str, config: Any, root: Path, *, quick: bool = False) -> dict[
         "seconds": seconds,
         "table": rows,
     }
+
+
+def publish(result: dict[str, Any]) -> Path:
+    """Copy the figure of a full run to docs/figures of the checkout; returns where it went."""
+    target = PACKAGE.parent / "docs" / "figures" / f"{result['name']}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    shutil.copyfile(result["figure"], part)
+    os.replace(part, target)
+    return target.relative_to(PACKAGE.parent)
