@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -46,13 +45,17 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--instances: found {arguments.instances}, expected an integer >= 1")
     if arguments.publish and arguments.names:
         parser.error("--publish: found a selection of families, expected a full run")
+    if arguments.attack and arguments.names:
+        parser.error(f"--attack: found {arguments.names} beside it, expected one statement's id alone")
+    if arguments.publish and not (HERE.parent / "docs").is_dir():
+        parser.error("--publish: found no docs folder beside the package, expected a checkout of the repository")
     if arguments.publish and not arguments.attack and arguments.instances < 1000:
         parser.error(f"--publish: found --instances {arguments.instances}, expected at least 1000")
     return arguments
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line; returns the exit status, 0 only if every statement passed."""
+    """Run the command line; returns the exit status, 0 only if every statement passed, 2 for a bad request."""
     for name in ("rlcore", "envs"):
         _pin_sibling(name)
     _configure()
@@ -65,18 +68,36 @@ def main(argv: list[str]) -> int:
         path = Path("results/ledger/ledger.json")
         published = HERE.parent / "docs" / "ledger.json"
         source = path if path.exists() else published
-        print(ledger.cite(argv[1], json.loads(source.read_text()) if source.exists() else None))
+        try:
+            print(ledger.cite(argv[1], ledger.read_ledger(source) if source.exists() else None))
+        except ValueError as problem:
+            return _refuse(problem)
         return 0
 
     arguments = _arguments(argv)
     local_kept = arguments.out / "kept.json"
-    if arguments.attack:
-        return _attack(arguments, ledger, local_kept)
-    entries = ledger.select(arguments.names)
-    if arguments.list:
+    # Everything that may be wrong with the request is found before the first instance runs; what fails later is a bug.
+    try:
+        entries = ledger.select([arguments.attack] if arguments.attack else arguments.names)
+        if arguments.list:
+            for entry in entries.values():
+                print(f"{entry.id:<20} {entry.title}  [{entry.origin.kind}; {len(entry.falsifiers)} falsifiers]")
+            return 0
+        kept = ledger.read_kept(ledger.PUBLISHED_KEPT, local_kept)
         for entry in entries.values():
-            print(f"{entry.id:<20} {entry.title}  [{entry.origin.kind}; {len(entry.falsifiers)} falsifiers]")
-        return 0
+            ledger.hard_instances(entry, kept)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        if not os.access(arguments.out, os.W_OK):
+            raise ValueError(f"--out: found {arguments.out}, which is read-only, expected a folder that can be written")
+        if arguments.attack:
+            if arguments.attack not in entries:
+                raise ValueError(f"--attack: found the family {arguments.attack!r}, expected the id of one statement")
+            return _attack(arguments, ledger, entries[arguments.attack], local_kept)
+    except (ValueError, OSError) as problem:
+        return _refuse(problem)
+    if not arguments.names:
+        for id in sorted({*kept["failures"], *kept["hard"]} - set(entries)):
+            print(f"warning: kept instances of {id!r}, which is no statement, are not replayed", file=sys.stderr)
 
     began = time.perf_counter()
     on_terminal = sys.stderr.isatty()
@@ -87,11 +108,13 @@ def main(argv: list[str]) -> int:
         print(ledger.line(report), flush=True)
         if not report.passed:
             print(report, flush=True)
+        else:
+            for remark in ledger.remarks(report):
+                print(f"     {remark}", flush=True)
         if on_terminal and done < len(entries):
             left = (time.perf_counter() - began) / done * (len(entries) - done)
             print(f"{done}/{len(entries)} statements, about {left:.0f} s left", end="", file=sys.stderr, flush=True)
 
-    kept = ledger.read_kept(ledger.PUBLISHED_KEPT, local_kept)
     reports = ledger.run(entries, arguments.instances, arguments.seed, kept, show)
     content = ledger.as_json(reports, arguments.instances, arguments.seed)
     ledger.write_json(arguments.out / "ledger.json", content)
@@ -100,6 +123,8 @@ def main(argv: list[str]) -> int:
     if any(local.values()):
         ledger.write_json(local_kept, local)
     print(ledger.summary_line(reports))
+    for text in ledger.origin_lines(reports):
+        print(text)
     running, compiling = sum(r.seconds for r in reports), sum(r.compile_seconds for r in reports)
     print(f"{running:.1f} s running, {compiling:.1f} s compiling; written: {arguments.out / 'ledger.json'}")
     if arguments.publish:
@@ -112,10 +137,14 @@ def main(argv: list[str]) -> int:
     return 0 if all(r.passed for r in reports) else 1
 
 
-def _attack(arguments: argparse.Namespace, ledger, local_kept: Path) -> int:
+def _refuse(problem: Exception) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+def _attack(arguments: argparse.Namespace, ledger, entry, local_kept: Path) -> int:
     from rlcore import claims
 
-    entry = ledger.select([arguments.attack])[arguments.attack]
     path = ledger.PUBLISHED_KEPT if arguments.publish else local_kept
     kept, violated = ledger.read_kept(path), False
     for case in range(len(entry.cases)):
@@ -126,17 +155,11 @@ def _attack(arguments: argparse.Namespace, ledger, local_kept: Path) -> int:
             f"excess {found.random:.3g} at random, {found.best:.3g} after the search"
             f"{'; VIOLATED' if found.violated else ''}"
         )
-        if entry.generator is not None:
-            ledger.keep_hard(kept, found)
-    if entry.generator is not None:
-        ledger.write_json(path, kept)
-        print(f"kept: {path}")
+        ledger.keep_hard(kept, found)
+    ledger.write_json(path, kept)
+    print(f"kept: {path}")
     return 1 if violated else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(sys.argv[1:]))

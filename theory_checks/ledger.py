@@ -4,9 +4,11 @@ import collections
 import dataclasses
 import datetime
 import difflib
+import functools
 import importlib
 import json
 import math
+import operator
 import os
 import pkgutil
 import platform
@@ -32,7 +34,8 @@ OUTCOMES = ("holds", "refuted", "violated", "vacuous", "undecided", "not run")
 def families() -> dict[str, dict[str, Statement]]:
     """Every module of this folder that declares statements: family -> id -> Statement, in order of declaration.
 
-    Raises: ValueError for an id that does not start with its module's name or stands twice.
+    Raises: ValueError for an id that does not start with its module's name or stands twice, and for a refuted
+      entry whose correction is not in the ledger.
     """
     found = {}
     for module_info in pkgutil.iter_modules([str(FOLDER)]):
@@ -50,6 +53,10 @@ def families() -> dict[str, dict[str, Statement]]:
             entries[entry.id] = entry
         if entries:
             found[module_info.name] = entries
+    ids = {id for entries in found.values() for id in entries}
+    for entry in (entry for entries in found.values() for entry in entries.values()):
+        if entry.corrected is not None and entry.corrected not in ids:
+            raise ValueError(f"corrected: found {entry.corrected!r} in {entry.id!r}, expected the id of a statement")
     return found
 
 
@@ -70,10 +77,12 @@ def select(names: Iterable[str]) -> dict[str, Statement]:
             near = difflib.get_close_matches(name, [*known, *every], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"family: found {name!r}, expected one of {sorted(known)} or a statement's id{hint}")
-    for entry in list(chosen.values()):  # a refuted entry passes only beside its correction
+    ordered: dict[str, Statement] = {}
+    for entry in chosen.values():  # a refuted entry passes only beside its correction, which runs first
         if entry.corrected is not None:
-            chosen.setdefault(entry.corrected, every[entry.corrected])
-    return chosen
+            ordered[entry.corrected] = every[entry.corrected]
+        ordered[entry.id] = entry
+    return ordered
 
 
 def run(
@@ -83,7 +92,10 @@ def run(
     kept: Mapping[str, Any],
     report: Callable[[int, Report], None] = lambda done, report: None,
 ) -> list[Report]:
-    """Check the statements in order; `report` is called after each with the number done."""
+    """Check the statements in order; `report` is called after each with the number done.
+
+    A refuted entry passes only if its correction, earlier in the order (see `select`), holds.
+    """
     reports = []
     for entry in entries.values():
         result = claims.check(
@@ -93,29 +105,45 @@ def run(
             replays=kept.get("failures", {}).get(entry.id, ()),
             hard=hard_instances(entry, kept),
         )
+        if entry.corrected is not None:
+            holds = any(r.id == entry.corrected and r.outcome == "holds" and r.passed for r in reports)
+            result = dataclasses.replace(result, passed=result.passed and holds)
         reports.append(result)
         report(len(reports), result)
-    passed = {r.id: r.passed for r in reports}
-    return [
-        dataclasses.replace(r, passed=r.passed and passed[entries[r.id].corrected]) if r.outcome == "refuted" else r
-        for r in reports
-    ]
+    return reports
 
 
 def hard_instances(entry: Statement, kept: Mapping[str, Any]) -> dict[int, Any]:
-    """The kept instances of a statement, stacked per case."""
+    """The kept instances of a statement, stacked per case.
+
+    Raises: ValueError for an instance that no longer fits the statement.
+    """
     hard = {}
-    for case, rows in kept.get("hard", {}).get(entry.id, {}).items():
-        shapes = jax.eval_shape(lambda k, c=entry.cases[int(case)]: entry.generator(k, **c), jax.random.key(0))
-        leaves, tree = jax.tree.flatten(shapes)
+    for name, rows in kept.get("hard", {}).get(entry.id, {}).items():
+        case = int(name)
+        if case >= len(entry.cases):
+            raise ValueError(f"kept instances: found case {case} of {entry.id!r}, expected under {len(entry.cases)}")
+        leaves, tree = jax.tree.flatten(jax.eval_shape(functools.partial(_instance, entry, case), jax.random.key(0)))
+        if any(len(row) != len(leaves) or [np.shape(x) for x in row] != [s.shape for s in leaves] for row in rows):
+            raise ValueError(
+                f"kept instances: found one of {entry.id!r}, case {case}, of another form, "
+                f"expected leaves of shapes {[s.shape for s in leaves]}"
+            )
         columns = [np.stack([np.asarray(row[i], s.dtype) for row in rows]) for i, s in enumerate(leaves)]
-        hard[int(case)] = jax.tree.map(jax.numpy.asarray, jax.tree.unflatten(tree, columns))
+        stacked = jax.tree.map(jax.numpy.asarray, jax.tree.unflatten(tree, columns))
+        hard[case] = stacked if entry.generator is not None else jax.random.wrap_key_data(stacked, impl="threefry2x32")
     return hard
+
+
+def _instance(entry: Statement, case: int, key: Any) -> Any:
+    """What is kept of an instance: its arrays, or the data of its key for a statement without generator."""
+    return jax.random.key_data(key) if entry.generator is None else entry.generator(key, **entry.cases[case])
 
 
 def keep_hard(kept: dict[str, Any], attack: claims.Attack) -> None:
     """Add the hardest instance of an attack to the kept ones."""
-    leaves = [np.asarray(x).tolist() for x in jax.tree.leaves(attack.instance)]
+    plain = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    leaves = [np.asarray(plain(x)).tolist() for x in jax.tree.leaves(attack.instance)]
     rows = kept.setdefault("hard", {}).setdefault(attack.id, {}).setdefault(str(attack.case), [])
     if leaves not in rows:
         rows.append(leaves)
@@ -140,15 +168,42 @@ def read_kept(*paths: Path) -> dict[str, Any]:
         if not path.exists():
             continue
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             for id, rows in content["failures"].items():
-                union["failures"].setdefault(id, []).extend(r for r in rows if r not in union["failures"].get(id, []))
+                known = union["failures"].setdefault(id, [])
+                for row in rows:
+                    row = {name: operator.index(row[name]) for name in ("case", "seed", "index")}
+                    if row not in known:
+                        known.append(row)
             for id, by_case in content["hard"].items():
                 for case, rows in by_case.items():
-                    union["hard"].setdefault(id, {}).setdefault(case, []).extend(rows)
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"kept instances: found a file that cannot be read, {path} ({error!r})") from error
+                    known = union["hard"].setdefault(id, {}).setdefault(str(int(case)), [])
+                    known += [row for row in rows if _is_instance(row) and row not in known]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"kept instances: found a file that cannot be read, {path} ({error!r}); expected what a run wrote"
+            ) from error
     return union
+
+
+def _is_instance(row: Any) -> bool:
+    if not isinstance(row, list):
+        raise TypeError(f"found {type(row).__name__} as an instance, expected a list of arrays")
+    return True
+
+
+def read_ledger(path: Path) -> dict[str, Any]:
+    """A ledger.json.
+
+    Raises: ValueError for a file that is not one.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA_VERSION:
+            raise KeyError(f"schema {content['schema']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"ledger: found a file that cannot be read, {path} ({error!r}); expected a ledger") from error
+    return content
 
 
 def write_text(path: Path, text: str) -> None:
@@ -156,7 +211,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(name, 0o644)
         os.replace(name, path)
@@ -178,6 +233,8 @@ def revision() -> str | None:
     """The git revision of the checkout this runs from, '+' for local changes; None outside a checkout."""
     try:
         git = ["git", "-C", str(FOLDER)]
+        # A plain install may lie inside somebody else's repository, whose revision says nothing about this code.
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -214,6 +271,7 @@ def as_json(reports: list[Report], instances: int, seed: int) -> dict[str, Any]:
                 "undecided": r.undecided,
                 "worst_slack": _number(r.worst_slack),
                 "tightness": _number(r.tightness),
+                "tightness_sentence": r.tightness_sentence(),
                 "falsifiers": [dataclasses.asdict(f) for f in r.falsifiers],
                 "failures": [dict(f) for f in r.failures],
                 "replayed": r.replayed,
@@ -247,12 +305,27 @@ def summary_line(reports: list[Report]) -> str:
 def line(report: Report) -> str:
     """One line of the printed ledger."""
     bite = sum(f.passed for f in report.falsifiers)
+    shares = ", ".join(f"{f.measured:.0%}" for f in report.falsifiers)
     return (
         f"{'ok  ' if report.passed else 'FAIL'} {report.id:<20} {report.outcome:<9} "
         f"{report.applicable - report.violations:>6}/{report.applicable:<6} slack {report.worst_slack:>9.2e}  "
-        f"tight {report.tightness:>6.3f}  falsifiers {bite}/{len(report.falsifiers)}  "
+        f"tight {report.tightness:>6.3f}  falsifiers {bite}/{len(report.falsifiers)} ({shares})  "
         f"{report.seconds:6.1f} s (+{report.compile_seconds:.1f} s compiling)  {report.title}"
     )
+
+
+def remarks(report: Report) -> list[str]:
+    """What must be read beside the line: the words of a refutation, and what the tightness says."""
+    words = [report.words] if report.outcome in ("refuted", "not run") else []
+    return words + ([report.tightness_sentence()] if report.tightness_sentence() else [])
+
+
+def origin_lines(reports: Iterable[Report]) -> list[str]:
+    """The outcomes counted by origin, one printed line each."""
+    return [
+        f"  {origin}: {', '.join(f'{n} {outcome}' for outcome, n in row.items() if n)}"
+        for origin, row in counts(reports).items()
+    ]
 
 
 def _escape(text: str) -> str:
@@ -268,8 +341,8 @@ def as_markdown(ledger: Mapping[str, Any]) -> str:
         f"{ledger['instances']} random instances per statement, seed {ledger['seed']}, float64, "
         f"JAX {ledger['versions']['jax']}, {ledger['date']}, revision {ledger['revision'] or 'unknown'}.",
         "",
-        "*slack* is the largest (lhs - rhs - certified solver error) / scale: at most 1.4e-14, and negative where there "
-        "is room to spare. *tightness* is the largest lhs / rhs. "
+        "*slack* is the largest (lhs - rhs - certified solver error) / scale: at most 1.4e-14, negative where there is "
+        "room to spare. *tightness* is the largest lhs / rhs. "
         "A falsifier is the same code with one premise or line broken; it must then fail on the declared share of "
         "instances, on which the unbroken claim passes.",
         "",
@@ -295,6 +368,8 @@ def as_markdown(ledger: Mapping[str, Any]) -> str:
             cells = [proof, _escape(s["title"]), _escape(s["words"]) + mark, s["applicable"], slack, tight, bite]
             out.append(f"| {' | '.join(map(str, cells))} |")
         for s in rows:
+            if s["tightness_sentence"]:
+                out += ["", f"`{s['id']}`: {s['tightness_sentence']}."]
             if s["differs"]:
                 out += ["", f"`{s['id']}` differs from its source: {s['differs']}"]
     return "\n".join(out) + "\n"
@@ -305,7 +380,7 @@ def bibtex(key: str) -> str:
 
     Raises: ValueError for an unknown key.
     """
-    text = (FOLDER / "references.bib").read_text()
+    text = (FOLDER / "references.bib").read_text(encoding="utf-8")
     match = re.search(r"@\w+\{" + re.escape(key) + r",.*?\n\}", text, flags=re.DOTALL)
     if match is None:
         raise ValueError(f"bib: found {key!r}, expected a key of theory_checks/references.bib")
