@@ -70,6 +70,9 @@ class Program(NamedTuple):
 def trace(one_run: Callable, inputs: Mapping[str, jax.ShapeDtypeStruct], static: Mapping[str, Any]) -> Lane:
     """Trace a run for one cell without computing anything.
 
+    Args: one_run: the function; inputs: traced argument -> shape and dtype; static: the other arguments.
+    Returns: its trace, with the shapes of what it takes and returns.
+    Source: derived here. Cost: one trace.
     Raises: TypeError unless the run returns a non-empty dict from names to arrays or numbers.
     """
 
@@ -116,6 +119,8 @@ def lanes_wait(lane: Lane) -> bool:
     """Whether under `vmap` the length of a loop depends on the lane, so that all lanes run until the slowest is done.
 
     JAX marks such a loop itself: the condition of the batched `while` has one entry per lane.
+
+    Args: lane: a traced run. Returns: bool. Source: derived here, from JAX's batching rule. Cost: one trace.
     """
     specs = [jax.ShapeDtypeStruct((2, *s.shape), s.dtype) for s in lane.inputs.values()]
     batched = jax.make_jaxpr(_block_function(lane, 2, "vmap"))(lane.jaxpr.consts, *specs)
@@ -139,6 +144,9 @@ def require_no_deadlock(lane: Lane, devices: Sequence[jax.Device]) -> None:
 
     On JAX 0.10, batched factorisations on several simulated CPU devices wait for threads that wait for them,
     unless there are more threads than devices; 0.11 is free of it.
+
+    Args: lane: a traced run; devices: where its blocks are to run.
+    Source: derived here: measured, 4 devices on 2 cores hang on 0.10.2 and finish on 0.11.2. Cost: reads the trace.
     """
     threads = int(os.environ.get("NPROC", 0)) or os.cpu_count() or 1
     if (
@@ -202,7 +210,7 @@ def flags() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that results depend on."""
+    """The versions that results depend on, by package. Source: derived here. Cost: O(1)."""
     import jaxlib
 
     from rlcore import __version__
@@ -211,7 +219,11 @@ def versions() -> dict[str, str]:
 
 
 def provenance(lane: Lane, block: int, batch: str, device: jax.Device) -> dict[str, Any]:
-    """Everything besides the grid that decides the bits of a lane; two equal ones give equal bits."""
+    """Everything besides the grid that decides the bits of a lane; two equal ones give equal bits.
+
+    Args: lane: a traced run; block, batch: how it is run; device: one of those that run it.
+    Returns: name of the part -> a value that JSON can hold. Source: derived here. Cost: one lowering.
+    """
     return {
         "code": code_hash(lane, device.platform),
         "closed-over arrays": constants_hash(lane),
@@ -228,8 +240,10 @@ def compile_blocks(lane: Lane, block: int, batch: str, devices: Sequence[jax.Dev
 
     Each device runs its own block inside `shard_map`, without any communication.
 
+    Args: lane: a traced run; block: lanes per device and call; batch: "vmap" or "map"; devices: of one kind.
+    Returns: the program.
     Raises: RuntimeError where the program would hang (`require_no_deadlock`).
-    Cost: one compilation.
+    Source: derived here. Cost: one compilation.
     """
     require_no_deadlock(lane, devices)
     start = time.perf_counter()
@@ -274,6 +288,9 @@ def dispatch(program: Program, columns: Sequence[np.ndarray], count: int) -> lis
     """Start the blocks of `count` cells (columns[count]) and return at once.
 
     What is missing in the last call is filled by repeating the last cell.
+
+    Args: program: what to run; columns: one array[count] per traced argument; count: number of cells.
+    Returns: what `collect` takes. Source: derived here. Cost: about 0.2 ms per call, and none of the computation.
     """
     width, calls = program.block * program.devices, []
     for start in range(0, count, width):
@@ -285,7 +302,11 @@ def dispatch(program: Program, columns: Sequence[np.ndarray], count: int) -> lis
 
 
 def collect(program: Program, calls: Sequence[Any], count: int) -> dict[str, np.ndarray]:
-    """Wait for started blocks and return the first `count` lanes of every variable: array[count, ...]."""
+    """Wait for started blocks and copy their results to the host.
+
+    Args: program, count: as given to `dispatch`; calls: what it returned.
+    Returns: variable -> array[count, ...]. Source: derived here. Cost: one copy.
+    """
     width, results = program.block * program.devices, {}
     for i, (name, spec) in enumerate(program.outputs.items()):
         results[name] = np.empty((count, *spec.shape), spec.dtype)

@@ -35,6 +35,8 @@ def check_executor(executor: Any) -> None:
     """Raise TypeError for an executor whose workers are no fresh processes.
 
     Threads would share, and could deadlock, one JAX runtime; a forked process inherits its locks.
+
+    Args: executor: any object. Source: derived here; Python's and JAX's documentation of `fork`. Cost: O(1).
     """
     if not isinstance(executor, concurrent.futures.Executor):
         raise TypeError(f"executor: found {type(executor).__name__}, expected a concurrent.futures.Executor")
@@ -58,7 +60,13 @@ def make_payload(
     batch: str,
     expected: Mapping[str, Any],
 ) -> tuple[dict[str, Any], bytes]:
-    """What a worker needs to rebuild the program of a group: (settings and expectations, pickled function)."""
+    """What a worker needs to rebuild the program of a group of cells.
+
+    Args: one_run, static: the run and its fixed arguments; lane: its trace; block, batch: how to run it; expected:
+      `blocks.provenance` of the parent.
+    Returns: (settings and expectations, function and fixed arguments by cloudpickle).
+    Raises: whatever pickling raises. Source: derived here. Cost: one pickling.
+    """
     import cloudpickle
 
     settings = {name: getattr(jax.config, name) for name in SETTINGS}
@@ -92,7 +100,9 @@ def _build(head: Mapping[str, Any], function: bytes) -> blocks.Program:
 def run_task(head: Mapping[str, Any], function: bytes, columns: list[np.ndarray], count: int) -> dict[str, np.ndarray]:
     """Run one chunk in a worker process: variable -> array[count, ...].
 
+    Args: head, function: from `make_payload`; columns: one array[count] per traced argument; count: cells.
     Raises: RuntimeError if the worker's versions, settings, device or program differ from the parent's.
+    Source: derived here. Cost: one compilation per worker and group, then that of the cells.
     """
     with _one_at_a_time:
         key = hashlib.sha256(function + repr(sorted(head.items())).encode()).hexdigest()
@@ -107,6 +117,8 @@ def map_bounded(
 ) -> Iterator[tuple[Any, dict[str, np.ndarray] | BaseException]]:
     """Run `run_task(*arguments)` for (name, arguments) with at most `limit` submitted at a time.
 
+    Args: executor: where; tasks: taken as they are needed; limit: >= 1.
+    Source: derived here. Cost: memory of `limit` tasks and results.
     Yields: (name, result or exception) in the order of completion. After an exception nothing more is
       submitted, and what is under way is still yielded.
     """

@@ -163,6 +163,7 @@ def make_grid(grid: Mapping[str, Any] | None, cells: Any = None, static: Mapping
 
     Returns: the grid; its dimensions are those of `grid` (or `cell`), then those of `static`.
     Raises: TypeError or ValueError naming the argument, what was found and what was expected.
+    Source: derived here.
     Cost: memory of one integer per cell.
     """
     if (grid is None) == (cells is None):
@@ -234,7 +235,12 @@ def make_grid(grid: Mapping[str, Any] | None, cells: Any = None, static: Mapping
 
 
 def check_arguments(one_run: Callable, grid: Grid) -> None:
-    """Raise TypeError unless `one_run` can be called with exactly the arguments of the grid."""
+    """Check that a run takes exactly the arguments of the grid.
+
+    Args: one_run: the function; functions without a signature pass. grid: the cells.
+    Raises: TypeError naming the signature and the arguments.
+    Source: derived here. Cost: one binding.
+    """
     try:
         signature = inspect.signature(one_run)
     except (TypeError, ValueError):
@@ -247,7 +253,11 @@ def check_arguments(one_run: Callable, grid: Grid) -> None:
 
 
 def columns(grid: Grid, members: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The values of the traced arguments at the given cells: one array[len(members)] per argument."""
+    """The values of the traced arguments at some cells.
+
+    Args: grid: the cells; members: int[n], positions in the product of the traced axes.
+    Returns: one array[n] per traced argument, in order. Source: derived here. Cost: n reads per argument.
+    """
     if not grid.traced:
         return ()
     index = _unravel(members, grid.traced_shape)
@@ -255,7 +265,11 @@ def columns(grid: Grid, members: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def describe(grid: Grid, group: Group, start: int, stop: int) -> str:
-    """Name the cells `start` to `stop` of a group by their arguments, for error messages."""
+    """Name some cells by their arguments, for error messages.
+
+    Args: grid, group: the cells; start, stop: the slice of the group's members, not empty.
+    Returns: their number, the first and the last. Source: derived here. Cost: O(1).
+    """
 
     def name(i: int) -> str:
         values = columns(grid, group.members[i : i + 1])
@@ -273,8 +287,9 @@ def order_by_work(grid: Grid, work: Callable | np.ndarray) -> Grid:
       work: `work(**arguments)`, called once per group with 1-d arrays of the traced arguments and the static
         ones as they are, returning the costs; or an array of the grid's shape.
 
+    Returns: the grid with the members of its groups in that order; equal costs keep the order of the grid.
     Raises: ValueError unless there is one number, not NaN, per cell.
-    Cost: one stable sort.
+    Source: derived here. Cost: one stable sort.
     """
     groups = []
     for group in grid.groups:
@@ -294,7 +309,11 @@ def order_by_work(grid: Grid, work: Callable | np.ndarray) -> Grid:
 
 
 def hash_grid(grid: Grid, dims: Mapping[str, tuple[str, ...]], coords: Mapping[str, tuple[str, np.ndarray]]) -> str:
-    """Hash of all labels and values of a grid, their dtypes and the order of computation."""
+    """Hash of everything in a grid: labels, values, dtypes and the order of computation.
+
+    Args: grid: the cells; dims: variable -> names of its own axes; coords: name -> (dimension, labels).
+    Returns: 64 hexadecimal digits, the same in every process. Source: derived here. Cost: reads the grid once.
+    """
     digest = hashlib.sha256(repr((grid.dims, grid.shape, grid.traced_shape, sorted(dims.items()))).encode())
     arrays = [(name, *entry) for name, entry in (*grid.coords.items(), *coords.items(), *grid.traced.items())]
     for name, where, values in arrays:

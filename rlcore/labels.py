@@ -21,7 +21,13 @@ class Labels(NamedTuple):
 
 
 def label_outputs(grid: Grid, outputs: Mapping[str, Any], dims: Any, coords: Any) -> Labels:
-    """Check the names of output axes and their coordinates against what a run returns."""
+    """Check the names of output axes and their coordinates against what a run returns.
+
+    Args: grid: whose names are taken; outputs: variable -> shape and dtype; dims: variable -> axis names; coords:
+      axis name -> labels.
+    Returns: names for every axis, by default f"{variable}_{i}". Source: derived here. Cost: O(1).
+    Raises: ValueError for unknown or clashing names, wrong ranks and wrong lengths.
+    """
     dims, coords, sizes, named = dict(dims or {}), dict(coords or {}), {}, {}
     taken = {*grid.coords, *grid.dims, *outputs, "computed"}
     for name in dims:
@@ -54,12 +60,18 @@ def label_outputs(grid: Grid, outputs: Mapping[str, Any], dims: Any, coords: Any
 
 
 def encode(coords: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, Any]:
-    """Coordinates as JSON; numbers come back with all their bits."""
+    """Coordinates as JSON; numbers come back with all their bits.
+
+    Args: coords: name -> (dimension, labels). Returns: a JSON value. Source: derived here. Cost: one copy.
+    """
     return {name: [dim, values.dtype.str, values.tolist()] for name, (dim, values) in coords.items()}
 
 
 def decode(coords: Mapping[str, Any]) -> dict[str, tuple[str, np.ndarray]]:
-    """The coordinates that `encode` wrote."""
+    """The coordinates that `encode` wrote.
+
+    Args: coords: its result. Returns: name -> (dimension, labels). Source: derived here. Cost: one copy.
+    """
     return {name: (dim, np.array(values, dtype)) for name, (dim, dtype, values) in coords.items()}
 
 
@@ -71,7 +83,11 @@ def to_dataset(
     arrays: Mapping[str, np.ndarray],
     attributes: Mapping[str, Any],
 ) -> "xarray.Dataset":
-    """Flat variables, [cells, ...], over the dimensions of the grid."""
+    """Lay flat variables over the dimensions of the grid.
+
+    Args: dims, shape, coords: the grid's; labels: the variables' own; arrays: variable -> [cells, ...]; attributes.
+    Returns: the Dataset, without a copy. Source: derived here. Cost: O(1).
+    """
     import xarray
 
     variables = {
