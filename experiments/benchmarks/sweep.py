@@ -63,7 +63,8 @@ def rate(config: Config) -> None:
     busy = time.process_time() - start
     told, peak = data.attrs, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{told['cells_computed']} cells in {told['seconds']:.1f} s, {told['compile_seconds']:.1f} s of it to compile, {busy:.1f} s of processor time; "
+        f"{told['cells_computed']} cells in {told['seconds']:.1f} s, {told['compile_seconds']:.1f} s of it to compile, "
+        f"{busy:.1f} s of processor time; "
         f"{told['cells_per_second']:.0f} cells/s; blocks of {told['block']} ({told['batch']}) in chunks of "
         f"{told['chunk']} on {told['devices']}; peak memory {peak:.2f} GiB; "
         f"gap at the end, median {float(data.gap[..., -1].median()):.2g}"
