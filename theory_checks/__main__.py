@@ -83,15 +83,15 @@ def main(argv: list[str]) -> int:
             for entry in entries.values():
                 print(f"{entry.id:<20} {entry.title}  [{entry.origin.kind}; {len(entry.falsifiers)} falsifiers]")
             return 0
+        if arguments.attack and arguments.attack not in entries:
+            raise ValueError(f"--attack: found the family {arguments.attack!r}, expected the id of one statement")
         kept = ledger.read_kept(ledger.PUBLISHED_KEPT, local_kept)
         for entry in entries.values():
-            ledger.hard_instances(entry, kept)
+            ledger.failing_keys(entry, kept), ledger.hard_instances(entry, kept)
         arguments.out.mkdir(parents=True, exist_ok=True)
         if not os.access(arguments.out, os.W_OK):
             raise ValueError(f"--out: found {arguments.out}, which is read-only, expected a folder that can be written")
         if arguments.attack:
-            if arguments.attack not in entries:
-                raise ValueError(f"--attack: found the family {arguments.attack!r}, expected the id of one statement")
             return _attack(arguments, ledger, entries[arguments.attack], local_kept)
     except (ValueError, OSError) as problem:
         return _refuse(problem)

@@ -102,7 +102,7 @@ def run(
             entry,
             instances=instances,
             seed=seed,
-            replays=kept.get("failures", {}).get(entry.id, ()),
+            replays=failing_keys(entry, kept),
             hard=hard_instances(entry, kept),
         )
         if entry.corrected is not None:
@@ -113,6 +113,20 @@ def run(
     return reports
 
 
+def failing_keys(entry: Statement, kept: Mapping[str, Any]) -> list[dict[str, int]]:
+    """The kept failures of a statement.
+
+    Raises: ValueError for one of a case that the statement no longer has: it would be forgotten in silence.
+    """
+    rows = kept.get("failures", {}).get(entry.id, [])
+    for row in rows:
+        if not 0 <= row["case"] < len(entry.cases):
+            raise ValueError(
+                f"kept instances: found {row} of {entry.id!r}, expected a case from 0 to {len(entry.cases) - 1}"
+            )
+    return rows
+
+
 def hard_instances(entry: Statement, kept: Mapping[str, Any]) -> dict[int, Any]:
     """The kept instances of a statement, stacked per case.
 
@@ -121,8 +135,8 @@ def hard_instances(entry: Statement, kept: Mapping[str, Any]) -> dict[int, Any]:
     hard = {}
     for name, rows in kept.get("hard", {}).get(entry.id, {}).items():
         case = int(name)
-        if case >= len(entry.cases):
-            raise ValueError(f"kept instances: found case {case} of {entry.id!r}, expected under {len(entry.cases)}")
+        if not 0 <= case < len(entry.cases):
+            raise ValueError(f"kept instances: found case {case} of {entry.id!r}, expected 0 to {len(entry.cases) - 1}")
         leaves, tree = jax.tree.flatten(jax.eval_shape(functools.partial(_instance, entry, case), jax.random.key(0)))
         if any(len(row) != len(leaves) or [np.shape(x) for x in row] != [s.shape for s in leaves] for row in rows):
             raise ValueError(
