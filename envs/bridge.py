@@ -31,13 +31,16 @@ def load_bridge(path: str | os.PathLike, horizon: int | None) -> MDP:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an npz archive")
             missing = sorted({"transitions", "rewards"} - set(archive.files))
             if missing:
                 raise ValueError(f"an archive without {', '.join(missing)}")
             transitions, rewards = archive["transitions"], archive["rewards"]
+            if not (isinstance(transitions, np.ndarray) and isinstance(rewards, np.ndarray)):
+                raise ValueError("an archive whose members are no arrays")
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:

@@ -1,5 +1,7 @@
 """Garnet: random MDPs of given size and branching, drawn inside JAX, so that a batch is one `vmap`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -12,18 +14,30 @@ __all__ = ["FAMILIES", "garnet"]
 
 def _distinct_successors(key, num_states: int, shape: tuple[int, ...], branching: int) -> Array:
     """A uniform random subset of size `branching` for each entry of `shape`, by Floyd's algorithm: no S-sized rows."""
+    last = jnp.arange(num_states - branching, num_states, dtype=jnp.int32)
+    last_of = jnp.broadcast_to(last, (*shape, branching))
+    candidates = jax.random.randint(key, last_of.shape, 0, last_of + 1, jnp.int32)
 
-    def draw(chosen, x):
-        index, last, key = x
-        candidate = jax.random.randint(key, shape, 0, last + 1, jnp.int32)
-        # A repeated candidate is replaced by `last`, which no earlier draw could reach.
+    def choose(chosen, slot):
+        candidate = candidates[..., slot]
+        # A repeated candidate is replaced by `last`, which no earlier slot could hold.
         repeated = jnp.any(chosen == candidate[..., None], axis=-1)
-        return chosen.at[..., index].set(jnp.where(repeated, last, candidate)), None
+        return chosen.at[..., slot].set(jnp.where(repeated, last[slot], candidate)), None
 
-    start = jnp.full((*shape, branching), -1, jnp.int32)
-    slots = jnp.arange(branching, dtype=jnp.int32)
-    xs = (slots, slots + (num_states - branching), jax.random.split(key, branching))
-    return jax.lax.scan(draw, start, xs)[0]
+    return jax.lax.scan(choose, jnp.full_like(candidates, -1), jnp.arange(branching))[0]
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "outcome_rewards"))
+def _draw(key, termination, *, shape: tuple[int, int, int], outcome_rewards: bool):
+    successor_key, number_key = jax.random.split(key)
+    weight, reward, end = jax.random.uniform(number_key, (3, *shape), termination.dtype)
+    weight = -jnp.log1p(-weight)  # exponential: normalised, uniform on the simplex
+    return (
+        _distinct_successors(successor_key, shape[0], shape[:2], shape[2]),
+        weight / jnp.sum(weight, axis=-1, keepdims=True),
+        reward if outcome_rewards else jnp.broadcast_to(reward[..., :1], shape),
+        end < termination,
+    )
 
 
 def garnet(
@@ -72,19 +86,21 @@ def garnet(
         seed = check_integer("seed", seed, 0)
     if not (isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)):
         seed = jax.random.key(seed)
-    successor_key, prob_key, reward_key, end_key = jax.random.split(seed, 4)
     dtype = jnp.result_type(float)
-    shape = (states, actions, branching)
-    weight = jax.random.exponential(prob_key, shape, dtype)
-    reward = jax.random.uniform(reward_key, shape if outcome_rewards else (states, actions, 1), dtype)
+    next_state, prob, reward, terminal = _draw(
+        seed,
+        jnp.asarray(termination, dtype),
+        shape=(states, actions, branching),
+        outcome_rewards=bool(outcome_rewards),
+    )
     return MDP(
-        next_state=_distinct_successors(successor_key, states, (states, actions), branching),
-        prob=weight / jnp.sum(weight, axis=-1, keepdims=True),
-        reward=jnp.broadcast_to(reward, shape),
-        terminal=jax.random.uniform(end_key, shape, dtype) < jnp.asarray(termination, dtype),
+        next_state=next_state,
+        prob=prob,
+        reward=reward,
+        terminal=terminal,
         available=jnp.ones((states, actions), bool),
         discount=jnp.asarray(discount, dtype),
-        initial=jax.nn.one_hot(0, states, dtype=dtype),
+        initial=jnp.zeros(states, dtype).at[0].set(1),
         horizon=horizon,
     )
 
