@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.mdp import MDP, DenseMDP, FunctionMDP, Problem, StickyMDP, deterministic_policy, policy_backup
-from rlcore.types import Array, Bool, Float, Int
+from rlcore.types import Array, Float, Int
 
 __all__ = ["ActionMajorMDP", "Kernel", "PolicyKernel", "action_major", "num_terms", "prepare"]
 
@@ -100,10 +100,12 @@ def action_major(mdp: MDP) -> ActionMajorMDP:
     Cost: one transposition of the kernel, and its expected reward once.
     """
     order = (1, 2, 0)
+    # Barriers: what runs along outcomes is computed before the transpositions, not strided inside them.
+    live, reward = jax.lax.optimization_barrier((mdp.live_prob(), mdp.expected_reward()))
     return ActionMajorMDP(
         mdp.next_state.transpose(order),
-        mdp.live_prob().transpose(order),
-        jnp.where(mdp.available, mdp.expected_reward(), -jnp.inf).T,
+        live.transpose(order),
+        jnp.where(mdp.available, reward, -jnp.inf).T,
         mdp.available,
         mdp.discount,
         mdp.initial,
@@ -158,7 +160,7 @@ class Kernel:
     problem: the problem, action-major where it was an outcome list.
     reward: float[S,A], expected, -inf where unavailable.
     low, high: float[], every available pair goes on with discounted mass in [low, high], rounding included.
-    reward_scale: float[], the largest E|reward|: what rounding of rewards is relative to.
+    reward_scale: float[], at least the largest E|reward|: what rounding of rewards is relative to.
     terms: additions per backed-up value, static.
     """
 
@@ -178,22 +180,43 @@ class Kernel:
         """One-step lookahead, -inf where unavailable. Cost: one sweep."""
         return self.reward + self.problem.discount * self.problem.expected_next(value)
 
+    def backup(self, value: Float[Array, "S"]) -> Float[Array, "S"]:
+        """The optimal backup alone: for outcome lists 2 to 3 times faster than `greedy`. Cost: one sweep."""
+        if not isinstance(self.problem, ActionMajorMDP):
+            return jnp.max(self.q(value), axis=-1)
+
+        def visit(best, row):
+            _, after, reward = row
+            return jnp.maximum(best, reward + self.problem.discount * after), None
+
+        return self.problem.over_actions(value, jnp.full_like(value, -jnp.inf), visit)[0]
+
     def greedy(self, value: Float[Array, "S"]) -> tuple[Float[Array, "S"], Int[Array, "S"]]:
-        """The optimal backup and the (lowest) action that attains it. Cost: one sweep; nothing of size S A is made
-        for outcome lists."""
+        """The optimal backup and the (lowest) action that attains it. Cost: one sweep."""
         if not isinstance(self.problem, ActionMajorMDP):
             q = self.q(value)
             return jnp.max(q, axis=-1), jnp.argmax(q, axis=-1).astype(jnp.int32)
 
-        def visit(carry, row):
+        # A barrier keeps the compiler from computing q once per result. All of q is kept where it fits in cache
+        # (2.3 ms a sweep at (20000,10,10), against 3.5 ms), one action's at a time where it does not.
+        def better(carry, action, q):
             best, choice = carry
-            action, after, reward = row
-            # The barrier keeps the compiler from computing q twice, once per result: 2 to 5 times faster.
-            q = jax.lax.optimization_barrier(reward + self.problem.discount * after)
-            return (jnp.maximum(best, q), jnp.where(q > best, action, choice)), None
+            return jnp.maximum(best, q), jnp.where(q > best, action, choice)
+
+        def lookahead(row):
+            return row[2] + self.problem.discount * row[1]
 
         start = (jnp.full_like(value, -jnp.inf), jnp.zeros(value.shape, jnp.int32))
-        return self.problem.over_actions(value, start, visit)[0]
+        num_actions = self.reward.shape[1]
+        if self.reward.size > 2**20 or num_actions > 64:
+
+            def visit(carry, row):
+                return better(carry, row[0], jax.lax.optimization_barrier(lookahead(row))), None
+
+            return self.problem.over_actions(value, start, visit)[0]
+        q = self.problem.over_actions(value, None, lambda carry, row: (carry, lookahead(row)))[1]
+        q = jax.lax.optimization_barrier(q)
+        return functools.reduce(lambda carry, a: better(carry, jnp.int32(a), q[a]), range(num_actions), start)
 
     def follow(self, policy: Int[Array, "S"] | Float[Array, "S A"]) -> PolicyKernel:
         """The chain of a policy: actions int[S], or probabilities float[S,A]. Cost: one pass over its outcomes."""
@@ -235,16 +258,22 @@ def num_terms(problem: Problem) -> int:
     return jax.eval_shape(problem.outcomes, *[jax.ShapeDtypeStruct((), jnp.int32)] * 2)[1].shape[0]
 
 
-def _reward_scale(problem: Problem, available: Bool[Array, "S A"]) -> Float[Array, ""]:
+def _reward_scale(problem: Problem) -> Float[Array, ""]:
     if isinstance(problem, StickyMDP):
-        return _reward_scale(problem.base, problem.base.available)
-    if isinstance(problem, MDP):
-        scale = jnp.sum(problem.prob * jnp.abs(problem.reward), axis=-1)
-    elif isinstance(problem, FunctionMDP):
-        scale = problem._over_pairs(lambda a, next_state, prob, reward, terminal: jnp.sum(prob * jnp.abs(reward)))
-    else:
-        scale = jnp.abs(problem.reward)
-    return jnp.max(jnp.where(available, scale, jnp.zeros_like(scale)))
+        return _reward_scale(problem.base)
+    if isinstance(problem, FunctionMDP):
+        return jnp.max(problem._over_pairs(lambda a, n, prob, reward, terminal: jnp.sum(prob * jnp.abs(reward))))
+    return jnp.max(jnp.abs(problem.reward))
+
+
+def _discounted_mass(problem: Problem) -> Float[Array, "S A"]:
+    """Probability that the episode goes on, times the discount."""
+    if isinstance(problem, ActionMajorMDP):
+        num_outcomes = problem.weight.shape[1]
+        if num_outcomes > 32:
+            return problem.discount * jnp.sum(problem.weight, axis=1).T
+        return problem.discount * functools.reduce(jnp.add, [problem.weight[:, b] for b in range(num_outcomes)]).T
+    return problem.discount * problem.expected_next(jnp.ones(problem.available.shape[0], problem.discount.dtype))
 
 
 def prepare(problem: Problem) -> Kernel:
@@ -259,17 +288,16 @@ def prepare(problem: Problem) -> Kernel:
     Cost: two passes over the problem.
     """
     base = problem.base if isinstance(problem, StickyMDP) else problem
-    reward = base.expected_reward()
-    if reward.ndim != 2:
-        raise ValueError(f"problem: found a kernel of shape {reward.shape} with a time axis, expected a stationary one")
+    kernel = getattr(base, "next_state", getattr(base, "transition", None))
+    if kernel is not None and not isinstance(base, ActionMajorMDP) and kernel.ndim != 3:
+        raise ValueError(f"problem: found a kernel of shape {kernel.shape} with a time axis, expected a stationary one")
     terms = num_terms(problem)
-    scale = _reward_scale(problem, problem.available)
-    fast = action_major(base) if isinstance(base, MDP) else base
-    fast = StickyMDP(fast, problem.probability) if isinstance(problem, StickyMDP) else fast
-    available, slack = problem.available, (terms + 3) * jnp.finfo(reward.dtype).eps
-    going_on = problem.discount * base.expected_next(jnp.ones(reward.shape[0], reward.dtype))
-    mask = base.available
-    high = jnp.max(jnp.where(mask, going_on, -jnp.inf)) * (1 + slack)
-    low = jnp.min(jnp.where(mask, going_on, jnp.inf)) * (1 - slack)
-    reward = jnp.where(available, fast.expected_reward(), -jnp.inf)
+    scale = _reward_scale(problem)
+    base = action_major(base) if isinstance(base, MDP) else base
+    going_on = _discounted_mass(base)
+    slack = (terms + 3) * jnp.finfo(going_on.dtype).eps
+    high = jnp.max(jnp.where(base.available, going_on, -jnp.inf)) * (1 + slack)
+    low = jnp.min(jnp.where(base.available, going_on, jnp.inf)) * (1 - slack)
+    fast = StickyMDP(base, problem.probability) if isinstance(problem, StickyMDP) else base
+    reward = jnp.where(problem.available, fast.expected_reward(), -jnp.inf)
     return Kernel(fast, reward, low, high, scale, terms)

@@ -70,7 +70,11 @@ def _start(kernel: Kernel) -> PlanState:
 
 @_register
 class ValueIteration:
-    """v <- T v. One sweep per step; with the span certificate it stops once all states err alike."""
+    """v <- T v. One sweep per step; with the span certificate it stops once all states err alike.
+
+    The actions of its states are those of the first one: sweeps that need no action are faster, and `finish` finds
+    the last ones.
+    """
 
     def init(self, problem: Kernel, key: RandomKey) -> PlanState:
         """The value 0 and its backup."""
@@ -78,7 +82,11 @@ class ValueIteration:
 
     def step(self, problem: Kernel, state: PlanState, key: RandomKey) -> PlanState:
         """One sweep."""
-        return PlanState(state.backed_up, *problem.greedy(state.backed_up))
+        return PlanState(state.backed_up, problem.backup(state.backed_up), state.action)
+
+    def finish(self, problem: Kernel, state: PlanState) -> PlanState:
+        """The state with the actions that attain its backup. Cost: one sweep."""
+        return state._replace(action=problem.greedy(state.value)[1])
 
 
 @_register
@@ -99,6 +107,10 @@ class ModifiedPolicyIteration:
         chain = problem.follow(state.action)
         value = jax.lax.fori_loop(0, self.partial_sweeps, lambda _, v: chain.sweep(v), state.backed_up)
         return PlanState(value, *problem.greedy(value))
+
+    def finish(self, problem: Kernel, state: PlanState) -> PlanState:
+        """The state itself."""
+        return state
 
 
 @_register
@@ -139,6 +151,10 @@ class PolicyIteration:
         kept = chain.sweep(value) >= best - rounding
         return PlanState(value, best, jnp.where(kept, state.action, action))
 
+    def finish(self, problem: Kernel, state: PlanState) -> PlanState:
+        """The state itself."""
+        return state
+
 
 def plan_certificate(problem: Kernel, state: PlanState) -> Float[Array, ""]:
     """The error bound of a state, or 0 where only rounding is left and more steps cannot help.
@@ -173,7 +189,7 @@ def solve_optimal(solver: PyTree, problem: Problem, *, tol: Number = 1e-6, max_s
     # No contraction, no certificate: an infinite tolerance ends the loop before its first step.
     aim = jnp.where(kernel.high < 1, tol, jnp.inf).astype(kernel.reward.dtype)
     solution = fixed_point(solver, kernel, plan_certificate, aim, max_steps)
-    state = solution.value
+    state = solver.finish(kernel, solution.value)
     certificate = span_certificate(kernel, state.value, state.backed_up)
     return report(certificate, Plan(certificate.center, state.action), tol, solution.steps)
 
