@@ -4,6 +4,8 @@ gymnax breaks under 64-bit floats and strict promotion, so this file alone steps
 """
 
 import contextlib
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ __all__ = ["Tabulation", "tabulate", "tabulate_states"]
 CHECK_KEYS = 8  # keys that must agree before an environment passes as deterministic
 CHUNK = 1024  # pairs per device call
 CLOCK_STEPS = 200_000  # steps to spend on checking that a clock is only a clock
+Leaves = list[np.ndarray | np.generic]  # of one environment state, or of many along leading axes
 Noise = int | tuple[Key[Array, "K"], Sequence[float] | np.ndarray] | None
 
 
@@ -37,7 +40,14 @@ class Tabulation(NamedTuple):
 
 @contextlib.contextmanager
 def _gymnax_modes():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        warnings.catch_warnings(),
+    ):
+        # gymnax holds constants that are 64 bits wide if it was first imported under x64; here they are cut to 32.
+        warnings.filterwarnings("ignore", message="Explicitly requested dtype")
         yield
 
 
@@ -47,7 +57,7 @@ class _Steps(NamedTuple):
     raw: leaves of the next state. label: a number for each distinct next state, ignored fields apart.
     """
 
-    raw: list[np.ndarray]
+    raw: Leaves
     label: np.ndarray
     reward: np.ndarray
     terminated: np.ndarray
@@ -114,7 +124,7 @@ class _World:
         self._step = jax.jit(jax.vmap(jax.vmap(step, (None, None, 0)), (0, 0, None)))
         self._reset = jax.jit(jax.vmap(lambda key: env.reset_env(key, params)[1]))
 
-    def label(self, raw: list[np.ndarray], lead: int) -> np.ndarray:
+    def label(self, raw: Leaves, lead: int) -> np.ndarray:
         """A number for each state of the `lead` leading axes, equal where states are equal, ignored fields apart."""
         rows = [np.zeros((*raw[0].shape[:lead], 0), np.uint8)]
         for leaf, ignored in zip(raw, self.is_ignored, strict=True):
@@ -123,21 +133,21 @@ class _World:
                 leaf = leaf.astype(np.float64) + 0.0 if leaf.dtype.kind == "f" else leaf.astype(np.int64)
                 rows.append(np.ascontiguousarray(leaf.reshape(*leaf.shape[:lead], -1)).view(np.uint8))
         rows = np.concatenate(rows, axis=-1)
-        flat = rows.reshape(-1, rows.shape[-1])
+        flat = rows.reshape(math.prod(rows.shape[:lead]), rows.shape[-1])
         numbers = [self.numbers.setdefault(row.tobytes(), len(self.numbers)) for row in flat]
         return np.array(numbers, np.int64).reshape(rows.shape[:lead])
 
-    def clear(self, raw: list[np.ndarray], *, clock_only: bool = False) -> list[np.ndarray]:
+    def clear(self, raw: Leaves, *, clock_only: bool = False) -> Leaves:
         """The same states with the ignored fields, or the clock alone, set to 0."""
         flags = self.is_clock if clock_only else self.is_ignored
         return [np.zeros_like(leaf) if flag else leaf for leaf, flag in zip(raw, flags, strict=True)]
 
-    def reset(self, keys: jax.Array) -> list[np.ndarray]:
+    def reset(self, keys: jax.Array) -> Leaves:
         """Leaves of the initial states, [K, ...]."""
         leaves = jax.tree.leaves(self._reset(keys))
         return [np.asarray(leaf).astype(dtype) for leaf, dtype in zip(leaves, self.dtypes, strict=True)]
 
-    def step(self, raw: list[np.ndarray], keys: jax.Array) -> _Steps:
+    def step(self, raw: Leaves, keys: jax.Array) -> _Steps:
         """Every action in every one of the given states under every key."""
         pairs = [np.repeat(leaf, self.num_actions, axis=0) for leaf in raw]
         actions = np.tile(np.arange(self.num_actions, dtype=np.int32), len(raw[0]))
@@ -210,11 +220,11 @@ def tabulate_states(
         reset_keys, reset_probs = _weights("reset_noise", reset_noise, seed)
         step_keys, step_probs = _weights("step_noise", step_noise, seed + 1)
         row_of: dict[int, int] = {}
-        states: list[list[np.ndarray]] = []  # leaves of each row, ignored fields 0
-        latest: list[list[np.ndarray]] = []  # the same row as met last, with its ignored fields
+        states: list[Leaves] = []  # leaves of each row, ignored fields 0
+        latest: list[Leaves] = []  # the same row as met last, with its ignored fields
         at_limit: list[bool] = []
 
-        def visit(label: int, raw: list[np.ndarray], truncated: bool) -> int:
+        def visit(label: int, raw: Leaves, truncated: bool) -> int:
             if label not in row_of:
                 if len(states) >= max_states:
                     raise ValueError(
@@ -279,7 +289,7 @@ def tabulate_states(
     return Tabulation(mdp, jax.tree.unflatten(world.treedef, _stack(states)), exact)
 
 
-def _stack(states: list[list[np.ndarray]]) -> list[np.ndarray]:
+def _stack(states: list[Leaves]) -> Leaves:
     return [np.stack(column) for column in zip(*states, strict=True)]
 
 
