@@ -1,4 +1,10 @@
-"""Many problems at once, without running every one of them as long as the slowest."""
+"""Many problems at once, without running every one of them as long as the slowest.
+
+Measured on 2 CPU cores in float64, 1000 random problems of (S,A,B) = (100,5,5), discounts .9 to .999, to 1e-6, in ms
+(`python -m experiments.benchmarks.planning`): modified policy iteration map 49, bucket (64 wide) 132, vmap 192; policy
+iteration 145, 224, 309; value iteration map 89, vmap 549. Hence "map" is the default; there is no measurement on an
+accelerator.
+"""
 
 import functools
 
@@ -29,7 +35,7 @@ def solve_batch(
       problems: a problem whose leaves carry a leading batch axis L (`jax.tree.map(lambda *x: jnp.stack(x), *list)`).
       tol, max_steps: as in `solve_optimal`.
       batch: "map", one after the other, each stopping by itself (best on CPU); "vmap", all at once, each sweep of all
-        running until the slowest has converged (for accelerators, where lanes are free); "bucket", sorted by
+        running until the slowest has converged (meant for accelerators); "bucket", sorted by
         discount, `width` at a time: lanes of like difficulty wait for each other.
       width: lanes per bucket, static.
 
