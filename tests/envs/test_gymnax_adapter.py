@@ -85,6 +85,8 @@ def test_catch_with_a_declared_reset_is_ours(optimal_value, random_value):
     table = tabulate_states(env, reset_noise=(keys, [1 / 3] * 3))
     ours = envs.make("catch", rows=5, columns=3)
     assert table.exact and len(table.mdp.initial) == len(ours.initial) - 1  # ours has a reset node
+    skewed = tabulate_states(env, reset_noise=(keys, [0.5, 0.375, 0.125]))
+    np.testing.assert_array_equal(skewed.mdp.initial[jnp.argsort(skewed.states.ball_x[:3])], [0.5, 0.375, 0.125])
     np.testing.assert_allclose(np.sort(table.mdp.initial)[-3:], 1 / 3)
     # a miss costs 1 there and nothing here: their return is 2 P(caught) - 1
     for value in (optimal_value, random_value):
@@ -178,6 +180,17 @@ def test_a_clock_that_matters_is_found_and_may_be_kept(optimal_value):
     assert last.all(axis=1).sum() == 2 and not np.asarray(kept.reward)[last].any()
     with pytest.raises(ValueError, match="horizon: found None with a clock kept"):
         tabulate(Pulse(bonus_at=6), clock=(), horizon=None)
+
+
+def test_declared_probabilities_are_used_as_declared():
+    with _gymnax_modes():
+        candidates = jax.random.split(jax.random.key(0), 16)
+        heads = [bool(jax.random.bernoulli(key)) for key in candidates]
+        keys = candidates[jnp.array([heads.index(True), heads.index(False)])]
+    mdp = tabulate(Pulse(coin=True), step_noise=(keys, [0.875, 0.125]))
+    # action 0 stays in state 0 and is paid 1 with the coin alone
+    law = dict(zip(mdp.reward[0, 0].tolist(), mdp.prob[0, 0].tolist(), strict=True))
+    assert law == {1.0: 0.875, 0.0: 0.125}
 
 
 def test_discounted_tables_have_no_limit():

@@ -84,6 +84,21 @@ def test_shaping_adds_the_potential_of_the_start_on_the_way_to_the_goal(size, op
     assert walk(shaped, [LEFT, RIGHT])[0] == pytest.approx(0.0, abs=1e-15)
 
 
+def test_shaping_counts_the_turns_that_remain():
+    # Returns cannot see the count: it cancels along any walk to the goal. Goal at (3, 3), start at (1, 1) facing east.
+    mdp = envs.make("minigrid_empty", size=5, shaped=True)
+    in_line = [FORWARD, FORWARD]  # at (3, 1) facing east: one turn from the goal
+    for actions, gains in [
+        ([LEFT, LEFT], [-0.1, 0.0]),  # off the line: east 1, north 2, west 2
+        ([RIGHT, RIGHT], [0.0, -0.1]),  # south 1, west 2
+        ([*in_line, RIGHT], [0.1, 0.1, 0.1]),  # in line facing it: none
+        ([*in_line, LEFT], [0.1, 0.1, -0.1]),  # in line with the back to it: two
+        ([*in_line, RIGHT, FORWARD, FORWARD], [0.1, 0.1, 0.1, 0.1, 1.1]),
+    ]:
+        totals = [walk(mdp, actions[:n])[0] for n in range(len(actions) + 1)]
+        np.testing.assert_allclose(np.diff(totals), gains, rtol=0, atol=1e-15 * 4)
+
+
 def test_random_layouts_differ_and_can_be_solved(optimal_value):
     for id, sizes in (("door_key", dict(size=6)), ("simple_crossing", dict(size=9, walls=4))):
         problems = [envs.make(id, **sizes, seed=seed) for seed in range(6)]
