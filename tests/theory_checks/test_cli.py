@@ -148,6 +148,11 @@ def test_citations_with_and_without_a_ledger(run, monkeypatch, tmp_path):
     run([toy()], "--instances", 120, "--seed", 11)
     status, out, _ = run([toy()], "cite", "toy/1")
     assert status == 0 and "120 instances, seed 11" in out and "holds (derived here: docs/proofs/toy.md, one)" in out
+    # A later run of other statements leaves the published line.
+    ledger.write_json(tmp_path / "docs" / "ledger.json", written())
+    run([toy(), toy("2")], "toy/2", "--instances", 120, "--seed", 12)
+    for id, seed in (("toy/1", 11), ("toy/2", 12)):
+        assert f"120 instances, seed {seed}" in run([toy(), toy("2")], "cite", id)[1]
     for damaged in ('{"schema": 1, "statem', "[]", '{"schema": 99}'):
         Path("results/ledger/ledger.json").write_text(damaged)
         status, _, err = run([toy()], "cite", "toy/1")
@@ -297,7 +302,8 @@ def product(xy, constant=0.99, shift=0.0):
 
 
 def test_an_attack_keeps_the_hardest_instance_and_later_runs_meet_it(run):
-    entry = toy(claim=product, generator=vectors, project=to_ball, cases=[{"n": 20}])
+    far = [Falsifier("an added constant", {"shift": 100.0}, share=0.9)]
+    entry = toy(claim=product, generator=vectors, project=to_ball, cases=[{"n": 20}], falsifiers=far)
     assert run([entry], "--instances", 120)[0] == 0  # random vectors never come near equality
     status, out, _ = run([entry], "--attack", "toy/1")
     assert status == 1 and "VIOLATED" in out and "kept: results/ledger/kept.json" in out
@@ -309,7 +315,8 @@ def test_an_attack_keeps_the_hardest_instance_and_later_runs_meet_it(run):
     # The same instance is not kept twice, and the statement whose constant is right stands it.
     run([entry], "--attack", "toy/1")
     assert len(kept()["hard"]["toy/1"]["0"]) == 1
-    right = toy(claim=lambda xy, shift=0.0: product(xy, 1.0, shift), generator=vectors, cases=[{"n": 20}])
+    mended = lambda xy, shift=0.0: product(xy, 1.0, shift)  # noqa: E731
+    right = toy(claim=mended, generator=vectors, cases=[{"n": 20}], falsifiers=far)
     assert run([right], "--instances", 120)[0] == 0 and written()["statements"][0]["replayed"] == 1
 
 

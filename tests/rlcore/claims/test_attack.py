@@ -68,6 +68,30 @@ def test_without_derivative_or_projection_the_report_says_so():
     assert keys_only.method == "random search" and keys_only.best == keys_only.random
 
 
+def test_a_violation_that_no_ratio_measures_is_the_hardest_of_all():
+    def mostly_fine(xy, constant=1.0, flaw=jnp.nan):
+        rare = xy[0, 0] > 2.0  # one vector in 44
+        bound = cauchy_schwarz(xy, constant)
+        return bound._replace(lhs=jnp.where(rare, flaw, bound.lhs), rhs=jnp.where(rare, 0.0, bound.rhs))
+
+    for flaw in (jnp.nan, 1.0):
+        for project in (None, to_ball):
+            falsifiers = [Falsifier("c", {"constant": 0.01}, 0.5)]
+            flawed = statement(
+                "test/flawed", "", falsifiers=falsifiers, origin=claims.derived_here("here"), proof="",
+                generator=vectors, project=project, cases=[{"n": 3}],
+            )(mostly_fine)  # fmt: skip
+            found = claims.attack(
+                flawed, candidates=512, population=2, gradient_steps=5, generations=5, setting={"flaw": flaw}
+            )
+            assert found.violated and found.best == np.inf
+
+
+def test_more_climbers_than_candidates_are_not_needed():
+    found = claims.attack(entry(), candidates=4, population=16, gradient_steps=2, generations=2)
+    assert not found.violated
+
+
 def test_what_cannot_be_attacked_is_refused():
     with pytest.raises(ValueError, match="case: found 3"):
         claims.attack(entry(), case=3)
