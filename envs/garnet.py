@@ -27,14 +27,20 @@ def _distinct_successors(key, num_states: int, shape: tuple[int, ...], branching
     return jax.lax.scan(choose, jnp.full_like(candidates, -1), jnp.arange(branching))[0]
 
 
+def _simplex(uniform: Array) -> Array:
+    """Uniform numbers in [0, 1) as points uniform on the simplex, over the last axis: normalised exponentials."""
+    # A uniform number is exactly 0 once in 2^23 in float32: a row of such would be 0 / 0.
+    weight = jnp.maximum(-jnp.log1p(-uniform), jnp.finfo(uniform.dtype).tiny)
+    return weight / jnp.sum(weight, axis=-1, keepdims=True)
+
+
 @functools.partial(jax.jit, static_argnames=("shape", "outcome_rewards"))
 def _draw(key, termination, *, shape: tuple[int, int, int], outcome_rewards: bool):
     successor_key, number_key = jax.random.split(key)
     weight, reward, end = jax.random.uniform(number_key, (3, *shape), termination.dtype)
-    weight = -jnp.log1p(-weight)  # exponential: normalised, uniform on the simplex
     return (
         _distinct_successors(successor_key, shape[0], shape[:2], shape[2]),
-        weight / jnp.sum(weight, axis=-1, keepdims=True),
+        _simplex(weight),
         reward if outcome_rewards else jnp.broadcast_to(reward[..., :1], shape),
         end < termination,
     )
@@ -80,8 +86,8 @@ def garnet(
     if horizon is not None:
         check_integer("horizon", horizon, 1)
     for name, value in (("discount", discount), ("termination", termination)):
-        if not isinstance(value, jax.Array):
-            check_number(name, value, 0.0, 1.0)
+        if not isinstance(value, jax.core.Tracer):
+            check_number(name, value.item() if isinstance(value, jax.Array) else value, 0.0, 1.0)
     if not isinstance(seed, jax.Array):
         seed = check_integer("seed", seed, 0)
     if not (isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)):

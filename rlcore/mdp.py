@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "StickyMDP",
     "backup",
+    "check_policy",
     "dense",
     "dense_mdp",
     "deterministic_policy",
@@ -64,7 +65,10 @@ class Problem(Protocol):
     def push_forward(
         self, mass: Float[Array, "S A"], *, keep_action: bool = False
     ) -> Float[Array, "S"] | Float[Array, "S A"]:
-        """Mass of the next state, or of (next state, action just taken): the adjoint of `expected_next`."""
+        """Mass of the next state, or of (next state, action just taken): the adjoint of `expected_next`.
+
+        A `StickyMDP` has no `keep_action`: its states hold the action executed before already.
+        """
 
     def at_time(self, t: Int[Array, ""] | int) -> "Problem":
         """The stationary problem whose kernel is the one of step t."""
@@ -567,17 +571,21 @@ def from_dense(
     prob = np.take_along_axis(transition, order, axis=-1)
     if reward.shape == transition.shape:
         reward = np.take_along_axis(reward, order, axis=-1)
+    else:
+        reward = np.broadcast_to(reward[..., None], prob.shape)
     terminal = (order == checked.initial.shape[0]) & (prob > 0) & ends
     next_state = np.where((prob > 0) & ~terminal, order, 0)
-    return tabular(
-        next_state,
-        prob,
-        reward,
-        terminal=terminal,
-        available=available,
-        discount=discount,
-        horizon=horizon,
-        initial=initial,
+    # Checked above; `tabular` would hold rows of S terms to the rounding of their B outcomes.
+    dtype = checked.transition.dtype
+    return MDP(
+        next_state=jnp.asarray(next_state, jnp.int32),
+        prob=jnp.asarray(prob, dtype),
+        reward=jnp.asarray(reward, dtype),
+        terminal=jnp.asarray(terminal),
+        available=checked.available,
+        discount=checked.discount,
+        initial=checked.initial,
+        horizon=checked.horizon,
     )
 
 
@@ -596,7 +604,8 @@ def from_gym(
       discount, horizon, initial: as in `tabular`.
 
     Returns: `MDP`; an outcome that is `done` is terminal.
-    Raises: ValueError for states that are not 0..S-1, an empty list or a row of another form; and as `tabular`.
+    Raises: ValueError for states that are not 0..S-1, an empty list or a row of another form, TypeError for a next
+      state that is no integer or a `done` that is no bool; and as `tabular`.
     Cost: one pass over the table on the host.
     """
     num_states = len(table)
@@ -616,6 +625,8 @@ def from_gym(
                 _fail(f"table[{s}][{a}]", outcomes, "a non-empty list of (probability, next_state, reward, done)")
             available[s, a] = True
             for b, (p, n, r, done) in enumerate(outcomes):
+                if not isinstance(n, int | np.integer) or not isinstance(done, bool | np.bool_):
+                    raise TypeError(f"table[{s}][{a}]: found {outcomes[b]}, expected an int next_state and a bool done")
                 prob[s, a, b], next_state[s, a, b], reward[s, a, b], terminal[s, a, b] = p, n, r, bool(done)
     return tabular(
         next_state,
@@ -654,22 +665,26 @@ def function_mdp(
     if not isinstance(outcomes, jax.tree_util.Partial):
         outcomes = jax.tree_util.Partial(outcomes)
     parts = jax.eval_shape(outcomes, jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
-    if len(parts) != 4 or any(len(part.shape) != 1 for part in parts):
+    if len(parts) != 4 or any(len(part.shape) != 1 or part.shape != parts[0].shape for part in parts):
         _fail(
-            "outcomes", [getattr(p, "shape", p) for p in parts], "four arrays [B]: next_state, prob, reward, terminal"
+            "outcomes",
+            [getattr(p, "shape", p) for p in parts],
+            "four arrays [B] of one length: next_state, prob, reward, terminal",
         )
+    kinds = (jnp.integer, jnp.floating, jnp.floating, jnp.bool_)
+    if not all(jnp.issubdtype(part.dtype, kind) for part, kind in zip(parts, kinds, strict=True)):
+        raise TypeError(f"outcomes: found dtypes {[str(p.dtype) for p in parts]}, expected (int, float, float, bool)")
     frame = _frame((num_states, num_actions), available, discount, initial, horizon, parts[1].dtype)
     problem = FunctionMDP(outcomes, **frame)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(problem)):
         return problem
     block = jax.jit(jax.vmap(jax.vmap(outcomes, (None, 0)), (0, None)))
     actions, mask = jnp.arange(num_actions, dtype=jnp.int32), np.asarray(frame["available"])
-    for start in range(0, num_states, 4096):
+    size = min(num_states, 4096)
+    for start in range(0, num_states, size):
         # Clipped at the end rather than shortened: one shape, one compilation.
-        states = np.minimum(np.arange(start, min(start + 4096, num_states)), num_states - 1).astype(np.int32)
-        next_state, prob, reward, terminal = (np.asarray(x) for x in block(jnp.asarray(states), actions))
-        if terminal.dtype != bool or not np.issubdtype(next_state.dtype, np.integer):
-            raise TypeError(f"outcomes: found dtypes {[p.dtype for p in parts]}, expected (int, float, float, bool)")
+        states = np.minimum(np.arange(start, start + size), num_states - 1).astype(np.int32)
+        next_state, prob, reward, _ = (np.asarray(x) for x in block(jnp.asarray(states), actions))
         outside = (next_state < 0) | (next_state >= num_states)
         if outside.any():
             _fail(
@@ -718,10 +733,12 @@ def sticky(problem: MDP | DenseMDP | FunctionMDP, probability: ArrayLike) -> Sti
       probability: p in [0,1].
 
     Returns: `StickyMDP`; it is stationary except that t = 0 is never sticky, see `at_time`.
-    Raises: ValueError for a probability outside [0,1] or unavailable actions.
+    Raises: ValueError for a probability outside [0,1] or unavailable actions, TypeError for a sticky problem.
     Source: Machado et al. 2018, section 5.2; the implicit lift: derived, an identity of conditional expectations.
     Cost: none; a sweep costs the base's and S A A.
     """
+    if isinstance(problem, StickyMDP):
+        raise TypeError("problem: found a StickyMDP, expected a problem that is not sticky yet")
     if not isinstance(probability, jax.core.Tracer):
         value = _numbers("probability", probability)
         if value.ndim != 0 or not 0 <= value <= 1:
@@ -768,6 +785,43 @@ def uniform_policy(problem: Problem) -> Float[Array, "S A"]:
     """
     mask = problem.available.astype(problem.discount.dtype)
     return mask / jnp.sum(mask, axis=-1, keepdims=True)
+
+
+def check_policy(problem: Problem, policy: ArrayLike, *, by_time: bool = False) -> Array:
+    """A policy for `problem` as an array; what is traced is checked for shape and type only.
+
+    Args:
+      policy: actions int[S], or probabilities [S,A] over available actions whose rows sum to 1 to 8 A machine epsilons.
+      by_time: whether a leading axis of `problem.horizon` steps is accepted too.
+
+    Returns: int32[S] or [S,A] of the problem's float type, with the leading axis where given.
+    Raises: ValueError or TypeError naming the argument, what was found and what was expected.
+    Cost: one pass over the policy on the host.
+    """
+    traced = isinstance(policy, jax.core.Tracer)
+    policy = policy if traced else _numbers("policy", policy)
+    num_states, num_actions = problem.available.shape
+    integer = jnp.issubdtype(policy.dtype, jnp.integer)
+    own = (num_states,) if integer else (num_states, num_actions)
+    allowed = (own, (problem.horizon, *own)) if by_time and problem.horizon is not None else (own,)
+    if policy.shape not in allowed:
+        kind = "actions" if integer else "probabilities"
+        _fail("policy", f"{kind} of shape {policy.shape}", " or ".join(map(str, allowed)))
+    if traced:
+        return policy.astype(jnp.int32 if integer else problem.discount.dtype)
+    if integer:
+        outside = (policy < 0) | (policy >= num_actions)
+        if outside.any():
+            _fail("policy", f"action {policy[_where(outside)]} at {_where(outside)}", f"actions 0..{num_actions - 1}")
+        used = np.arange(num_actions) == policy[..., None]
+    else:
+        _check_rows("policy", policy, np.True_)
+        used = policy > 0
+    if not isinstance(problem.available, jax.core.Tracer):
+        refused = used & ~np.asarray(problem.available)
+        if refused.any():
+            _fail("policy", f"an action that is not available at {_where(refused)}", "available actions only")
+    return jnp.asarray(policy, jnp.int32 if integer else problem.discount.dtype)
 
 
 def greedy_policy(q: Float[Array, "*T S A"], available: Bool[Array, "S A"] | None = None) -> Int[Array, "*T S"]:

@@ -84,7 +84,9 @@ def run_peer(name: str, python: str, instance: Path, seconds: float, limit: floa
         done = subprocess.run(
             [*command, str(answers)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit
         )
-        output, trouble = done.stdout, done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        output, trouble = done.stdout, []
+        if done.returncode:  # killed for memory, it leaves no last words
+            trouble = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.returncode}"]
     except subprocess.TimeoutExpired as expired:
         output = expired.stdout.decode() if expired.stdout else ""
         trouble = [f"stopped at {limit:.0f} s"]

@@ -1,5 +1,6 @@
 """Exact policy evaluation: a linear solve, direct or by Krylov iteration, with a certificate from its residual."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
-from rlcore.mdp import Problem
+from rlcore.mdp import Problem, check_policy
 from rlcore.planning.certificate import Certificate, span_certificate
 from rlcore.planning.kernel import PolicyKernel, prepare
 from rlcore.solver import CONVERGED, NOT_FINITE, PRECISION_LIMIT, STEP_LIMIT, Solution
@@ -105,7 +106,6 @@ def choose_method(name: str, num_states: int) -> str:
     return name
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
 def policy_evaluation(
     problem: Problem,
     policy: Int[Array, "S"] | Float[Array, "S A"],
@@ -126,10 +126,16 @@ def policy_evaluation(
     Returns: `Solution` with value float[S] and a bound on its error, rounding included; status CONVERGED,
       PRECISION_LIMIT (tol is below the rounding floor), STEP_LIMIT or NOT_FINITE. An undiscounted chain that need not
       end has no certificate: its bound is infinite and its status never CONVERGED.
-    Raises: ValueError for an unknown method.
+    Raises: ValueError for an unknown method; ValueError or TypeError for what is no policy, see `check_policy`.
     Source: Puterman 1994, theorem 6.1.1; BiCGStab: van der Vorst 1992; certificate: `span_certificate`.
     Cost: S^3 / 3 and S^2 memory for LU; two sweeps of the policy per iteration for Krylov.
     """
+    choose_method(method, 1)
+    return _policy_evaluation(problem, check_policy(problem, policy), tol, method=method, max_steps=max_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
+def _policy_evaluation(problem, policy, tol, *, method, max_steps):
     kernel = prepare(problem)
     chain = kernel.follow(policy)
     if choose_method(method, kernel.num_states) == "lu":
@@ -142,6 +148,8 @@ def policy_evaluation(
         value, _, steps = bicgstab(matvec, chain.reward, jnp.zeros_like(chain.reward), aim, max_steps)
         value, _, more = bicgstab(matvec, chain.reward, value, aim, max_steps)
         steps = steps + more
+    if policy.ndim == 2:  # a sweep adds up the outcomes of every action
+        kernel = dataclasses.replace(kernel, terms=kernel.terms * policy.shape[1])
     certificate = span_certificate(kernel, value, chain.sweep(value))
     return report(certificate, certificate.center, tol, steps)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlcore.mdp import MDP, Problem, StickyMDP, policy_backup, uniform_policy
+from rlcore.mdp import MDP, Problem, StickyMDP, check_policy, policy_backup, uniform_policy
 from rlcore.planning.kernel import action_major
 from rlcore.types import Array, Bool, Float, Int
 
@@ -66,7 +66,7 @@ def backward_induction(
 
     Returns: `FiniteValues(q[H,S,A], value[H+1,S])`. Rounding: |value[t] - exact| <= (H - t)(B + 5) eps (scale of the
       rewards and values), as every sweep adds its own and the discount never amplifies it.
-    Raises: ValueError without a horizon, for an unknown word, or for a policy of another shape.
+    Raises: ValueError without a horizon or for an unknown word; as `check_policy` for what is no policy.
     Source: Puterman 1994, section 4.5 (optimal) and 4.2 (a policy).
     Cost: H sweeps, memory H S A.
     """
@@ -78,12 +78,9 @@ def backward_induction(
         policy = uniform_policy(problem) if aggregate == "mean" else None
         aggregate = "policy" if aggregate == "mean" else aggregate
     else:
-        policy, aggregate = jnp.asarray(aggregate), "policy"
+        policy, aggregate = check_policy(problem, aggregate, by_time=True), "policy"
         if jnp.issubdtype(policy.dtype, jnp.integer):
             policy = jax.nn.one_hot(policy, problem.available.shape[-1], dtype=problem.discount.dtype)
-        allowed = (problem.available.shape, (problem.horizon, *problem.available.shape))
-        if policy.shape not in allowed:
-            raise ValueError(f"aggregate: found a policy {policy.shape}, expected {allowed[0]} or {allowed[1]}")
     return _backward_induction(problem, policy, aggregate=aggregate)
 
 

@@ -19,13 +19,15 @@ def linear_programme(problem: MDP | DenseMDP) -> tuple[Float[np.ndarray, "S"], F
 
     Returns: (value float64[S], occupancy float64[S,A] started once in every state).
     Raises: RuntimeError if HiGHS finds no optimum (an undiscounted problem that need not end is unbounded), ValueError
-      for a kernel with a time axis.
+      for a kernel with a time axis, TypeError for a problem of another type.
     Source: d'Epenoux 1963; Puterman 1994, section 6.9.1.
     Cost: one sparse LP with S variables and S A rows; seconds at S A = 10^4. Not for `jit` or `vmap`.
     """
     import scipy.optimize
     import scipy.sparse
 
+    if not isinstance(problem, MDP | DenseMDP):
+        raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP or a DenseMDP")
     available = np.asarray(problem.available)
     num_states, num_actions = available.shape
     discount = float(problem.discount)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
-from rlcore.mdp import Problem, StickyMDP, backup, policy_backup
+from rlcore.mdp import MDP, DenseMDP, Problem, StickyMDP, backup, check_policy, policy_backup
 from rlcore.planning.evaluation import bicgstab, choose_method, policy_evaluation
 from rlcore.planning.finite import backward_induction
 from rlcore.planning.kernel import ActionMajorMDP, num_terms, prepare
@@ -16,7 +16,6 @@ from rlcore.types import Array, Float, Int, Number
 __all__ = ["advantage", "occupancy", "performance_difference", "policy_return"]
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
 def occupancy(
     problem: Problem,
     policy: Int[Array, "S"] | Float[Array, "S A"] | Float[Array, "H S A"],
@@ -35,10 +34,18 @@ def occupancy(
 
     Returns: `Solution`. Unlimited: value d float[S,A] = sum_t discount^t P(s_t = s, a_t = a), so <d, r> is the return.
       With a horizon: value d float[H,S,A], step t discounted by discount^t, status CONVERGED. `bound` bounds the sum
-      over pairs of the errors.
+      over pairs of the errors; infinite, with status STEP_LIMIT, for an undiscounted problem that need not end.
+    Raises: ValueError for an unknown method; as `check_policy` for what is no policy.
     Source: Puterman 1994, section 6.9.1 (flow equations).
     Cost: one adjoint solve, or H adjoint sweeps.
     """
+    choose_method(method, 1)
+    policy = check_policy(problem, policy, by_time=True)
+    return _occupancy(problem, policy, tol, method=method, max_steps=max_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
+def _occupancy(problem, policy, tol, *, method, max_steps):
     if problem.horizon is not None:
         return _finite_occupancy(problem, policy)
     # The first step alone may differ from the others (a sticky problem): one push, then the stationary flow.
@@ -61,21 +68,27 @@ def occupancy(
     residual = jnp.sum(jnp.abs(source + flow(later) - later))
     eps = jnp.finfo(source.dtype).eps
     total = 1 + jnp.sum(later)
-    rounding = (_fan_in(kernel.problem, kernel.terms).astype(total.dtype) + 5) * eps * total
+    rounding = (_fan_in(kernel.problem).astype(total.dtype) + 5) * eps * total
     gap = jnp.where(kernel.high < 1, 1 - kernel.high, jnp.zeros_like(kernel.high))
     bound = jnp.where(gap > 0, (residual + rounding) / gap, jnp.inf)
     value = first + later[:, None] * policy
     finite = jnp.all(jnp.isfinite(value))
-    failed = jnp.where(residual <= rounding, PRECISION_LIMIT, STEP_LIMIT)
+    failed = jnp.where((gap > 0) & (residual <= rounding), PRECISION_LIMIT, STEP_LIMIT)
     status = jnp.where(finite, jnp.where(bound <= tol, CONVERGED, failed), NOT_FINITE)
     return Solution(value, status.astype(jnp.int32), steps, jnp.where(finite, bound, jnp.inf))
 
 
-def _fan_in(problem: Problem, terms: int) -> Int[Array, ""]:
-    """At most how many outcomes lead to one state: the terms of a sum in `push_forward`."""
-    if isinstance(problem, ActionMajorMDP):
-        return jnp.max(jnp.zeros(problem.available.shape[0], jnp.int32).at[problem.next_state].add(1))
-    return jnp.asarray(problem.available.size * terms, jnp.int32)
+def _fan_in(problem: Problem) -> Float[Array, ""]:
+    """At most how many terms one sum in `push_forward` has: outcomes that lead to a state, and a view's own mixing."""
+    num_states, num_actions = problem.available.shape
+    if isinstance(problem, StickyMDP):
+        return _fan_in(problem.base) + (num_actions + 3)
+    if isinstance(problem, ActionMajorMDP | MDP) and problem.next_state.ndim == 3:
+        count = jnp.max(jnp.zeros(num_states, jnp.int32).at[problem.next_state].add(1))
+        return count.astype(problem.discount.dtype)
+    # A float: at 10^5 states and 10 actions of 10^4 outcomes the number passes 2^31.
+    per_pair = 1 if isinstance(problem, DenseMDP) else num_terms(problem)
+    return jnp.asarray(float(num_states * num_actions * per_pair), problem.discount.dtype)
 
 
 def _probabilities(problem: Problem, policy) -> Float[Array, "*H S A"]:
@@ -98,14 +111,11 @@ def _finite_occupancy(problem: Problem, policy) -> Solution:
     _, visits = jax.lax.scan(step, problem.initial, (jnp.arange(horizon), policy))
     # Each push rounds its sums relatively, by at most the fan-in of a state; errors add up over the steps.
     eps = jnp.finfo(visits.dtype).eps
-    now = problem.at_time(0)
-    fan_in = 2 * problem.available.size * num_terms(now)
-    bound = jnp.asarray(fan_in * horizon * horizon * eps, visits.dtype)
+    bound = (_fan_in(problem) + 5) * (float(horizon) ** 2 * float(eps))
     status = jnp.where(jnp.all(jnp.isfinite(visits)), CONVERGED, NOT_FINITE).astype(jnp.int32)
     return Solution(visits, status, jnp.asarray(horizon, jnp.int32), bound)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
 def advantage(
     problem: Problem,
     policy: Int[Array, "*H S"] | Float[Array, "*H S A"],
@@ -121,20 +131,19 @@ def advantage(
 
     Returns: (advantage, value): float[S,A] and float[S], with a leading H where the problem has a horizon. Entries of
       unavailable pairs are numbers without meaning.
-    Raises: ValueError for a sticky problem without a horizon.
+    Raises: ValueError for a sticky problem without a horizon; as `policy_evaluation`.
     Source: Kakade and Langford 2002, section 2.
     Cost: one policy evaluation.
     """
     if problem.horizon is not None:
-        plan = backward_induction(problem, _probabilities(problem, policy))
+        plan = backward_induction(problem, policy)
         return plan.q - plan.value[:-1, :, None], plan.value[:-1]
     if isinstance(problem, StickyMDP):
         raise ValueError("problem: found a sticky problem without a horizon, expected `finite_horizon(problem, H)`")
     value = policy_evaluation(problem, policy, method=method, tol=tol, max_steps=max_steps).value
-    return backup(problem, value) - value[:, None], value
+    return jax.jit(backup)(problem, value) - value[:, None], value
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
 def policy_return(
     problem: Problem,
     policy: Int[Array, "*H S"] | Float[Array, "*H S A"],
@@ -148,15 +157,16 @@ def policy_return(
     Args: as `occupancy`.
 
     Returns: float[], accurate to the bound of `policy_evaluation` (check that one where convergence is in doubt).
+    Raises: as `occupancy`.
     Source: Puterman 1994, sections 4.2 and 5.1.
     Cost: one backward induction or one policy evaluation.
     """
-    rule = _probabilities(problem, policy)
     if problem.horizon is not None:
-        return jnp.vdot(problem.initial, backward_induction(problem, rule).value[0])
+        return jnp.vdot(problem.initial, backward_induction(problem, policy).value[0])
+    rule = _probabilities(problem, check_policy(problem, policy))
     value = policy_evaluation(problem.at_time(1), rule, method=method, tol=tol, max_steps=max_steps).value
     # A sticky problem's first step is not sticky; for the others this backup changes nothing.
-    return jnp.vdot(problem.initial, policy_backup(backup(problem.at_time(0), value), rule))
+    return jnp.vdot(problem.initial, policy_backup(jax.jit(backup)(problem.at_time(0), value), rule))
 
 
 def performance_difference(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rlcore.mdp import Problem
 from rlcore.planning.certificate import span_certificate
-from rlcore.planning.evaluation import bicgstab, report, solve_by_lu
+from rlcore.planning.evaluation import bicgstab, choose_method, report, solve_by_lu
 from rlcore.planning.kernel import Kernel, prepare
 from rlcore.solver import Solution, fixed_point
 from rlcore.types import Array, Float, Int, Number, PyTree, RandomKey
@@ -135,6 +135,7 @@ class PolicyIteration:
         """Evaluate the policy, then improve it."""
         chain = problem.follow(state.action)
         method = self.evaluation
+        choose_method(method, problem.num_states)
         if method == "auto":
             method = "lu" if problem.num_states <= 64 else "krylov"
         if method == "lu":
@@ -152,8 +153,8 @@ class PolicyIteration:
         return PlanState(value, best, jnp.where(kept, state.action, action))
 
     def finish(self, problem: Kernel, state: PlanState) -> PlanState:
-        """The state itself."""
-        return state
+        """The state with the actions that attain its backup: a kept one may miss it by rounding. Cost: one sweep."""
+        return state._replace(action=problem.greedy(state.value)[1])
 
 
 def plan_certificate(problem: Kernel, state: PlanState) -> Float[Array, ""]:
@@ -167,7 +168,9 @@ def plan_certificate(problem: Kernel, state: PlanState) -> Float[Array, ""]:
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))
-def solve_optimal(solver: PyTree, problem: Problem, *, tol: Number = 1e-6, max_steps: int = 10_000) -> Solution:
+def solve_optimal(
+    solver: PyTree, problem: Problem | Kernel, *, tol: Number = 1e-6, max_steps: int = 10_000
+) -> Solution:
     """Solve a stationary problem over an unlimited horizon with one of the solvers of this file.
 
     Args:
@@ -194,20 +197,20 @@ def solve_optimal(solver: PyTree, problem: Problem, *, tol: Number = 1e-6, max_s
     return report(certificate, Plan(certificate.center, state.action), tol, solution.steps)
 
 
-def value_iteration(problem: Problem, *, tol: Number = 1e-6, max_steps: int = 10_000) -> Solution:
+def value_iteration(problem: Problem | Kernel, *, tol: Number = 1e-6, max_steps: int = 10_000) -> Solution:
     """Optimal value by value iteration; see `solve_optimal`."""
     return solve_optimal(ValueIteration(), problem, tol=tol, max_steps=max_steps)
 
 
 def modified_policy_iteration(
-    problem: Problem, *, tol: Number = 1e-6, max_steps: int = 10_000, partial_sweeps: int = 10
+    problem: Problem | Kernel, *, tol: Number = 1e-6, max_steps: int = 10_000, partial_sweeps: int = 10
 ) -> Solution:
     """Optimal value by modified policy iteration with `partial_sweeps` sweeps per policy; see `solve_optimal`."""
     return solve_optimal(ModifiedPolicyIteration(partial_sweeps), problem, tol=tol, max_steps=max_steps)
 
 
 def policy_iteration(
-    problem: Problem, *, tol: Number = 1e-6, max_steps: int = 1_000, evaluation: str = "auto"
+    problem: Problem | Kernel, *, tol: Number = 1e-6, max_steps: int = 1_000, evaluation: str = "auto"
 ) -> Solution:
     """Optimal value by policy iteration; see `solve_optimal` and `PolicyIteration`.
 

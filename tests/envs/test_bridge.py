@@ -143,7 +143,26 @@ def test_damaged_files_are_refused(saved, tmp_path):
     cuts = [content[:n] for n in (0, 1, 30, len(content) // 2, len(content) - 1)]
     # a byte of the compressed data: the archive's checksum tells
     flipped = content[:150] + bytes([content[150] ^ 0xFF]) + content[151:]
-    for damaged in [*cuts, flipped, b"hello" * 100, array.getvalue(), text.getvalue()]:
+    # bytes of the archive's directory: versions, flags, method; another method, encryption, a newer zip
+    entry = content.index(b"PK\x01\x02")
+    marks = [content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :] for i in (entry + 8, entry + 10, entry + 11)]
+    newer = content[: entry + 6] + b"\xff" + content[entry + 7 :]
+    forged = io.BytesIO()
+    with zipfile.ZipFile(forged, "w") as archive:
+        for name in ("transitions.npy", "rewards.npy"):
+            header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000000,), }"
+            header = header.ljust(117) + b"\n"
+            archive.writestr(name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    for damaged in [
+        *cuts,
+        *marks,
+        newer,
+        forged.getvalue(),
+        flipped,
+        b"hello" * 100,
+        array.getvalue(),
+        text.getvalue(),
+    ]:
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"path: found .*damaged\.npz"):
             load_bridge(path, 10)
@@ -153,6 +172,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path):
     good = dict(next_state=[[[0]], [[1]]], prob=[[[1.0]], [[1.0]]], reward=[[[0.0]], [[0.0]]])
     refused = [
         (envs.make("riverswim", length=3, horizon=5), "random outcome at state 0, action 1"),
+        (tabular(**(good | dict(reward=[[[1e39]], [[0.0]]]))), "a reward of size 1e.39"),
         (tabular(**good, initial=[0.5, 0.5]), "initial probability 0.5 of state 0"),
         (
             tabular([[[0], [0]]], [[[1.0], [1.0]]], [[[0.0], [0.0]]], available=[[True, False]]),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.garnet import garnet
+from envs.garnet import _simplex, garnet
 
 # The seeds are fixed, so these tests do not flake; the bounds are those of a test at level about 1e-6.
 SIGMAS = 5.0
@@ -45,6 +45,14 @@ def test_probabilities_are_uniform_on_the_simplex(batch):
             assert within(np.sum(prob[:, slot] > x), len(prob), (1 - x) ** 2)
     # and the probability does not lean on the number of the successor
     assert within(np.sum(prob[batch.next_state.reshape(-1, 3) == 4] > 0.5), np.sum(batch.next_state == 4), 0.25)
+
+
+def test_a_uniform_number_that_is_zero_gives_a_law_still():
+    # in float32 one number in 2^23 is 0; with one successor per pair its row would be 0 / 0
+    zero = jnp.zeros((1, 1), jnp.float32)
+    np.testing.assert_array_equal(_simplex(zero), [[1.0]])
+    np.testing.assert_array_equal(_simplex(jnp.zeros((1, 2), jnp.float32)), [[0.5, 0.5]])
+    assert _simplex(jnp.array([[0.0, 0.5]], jnp.float32))[0, 1] == 1
 
 
 def test_rewards_and_endings(batch):

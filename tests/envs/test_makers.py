@@ -51,6 +51,7 @@ REFUSED = [
     ("garnet", dict(branching=8), r"branching: found 8, expected an integer in \[1, 7\]"),
     ("garnet", dict(seed=-1), "seed: found -1"),
     ("garnet", dict(discount=1.5), "discount: found 1.5"),
+    ("garnet", dict(discount=jnp.asarray(1.5, jnp.float32)), "discount: found 1.5"),
     ("garnet", dict(termination=-0.1), "termination: found -0.1"),
     ("garnet", dict(horizon=0), "horizon: found 0"),
     ("minigrid_empty", dict(size=3), "size: found 3"),

@@ -1,11 +1,13 @@
 """The MDP types against plain NumPy loops, against one another, and against everything they must refuse."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from rlcore import mdp as mdps
 from rlcore.mdp import backup, dense, discounted, finite_horizon, from_dense, from_gym, sticky, tabular, to_dense
@@ -118,6 +120,30 @@ def test_dense_rewards_may_depend_on_the_next_state():
     np.testing.assert_allclose(to_dense(mdp)[0], transition, rtol=1e-15)
 
 
+def test_rows_may_err_by_the_rounding_of_all_their_terms():
+    """A sparse row of a large matrix is held to the rounding of S terms by both dense constructors."""
+    transition = np.zeros((1000, 1, 1000))
+    transition[:, 0, :2] = 0.5, 0.5 - 2e-14
+    mdp = from_dense(transition, np.zeros((1000, 1)))
+    np.testing.assert_array_equal(mdp.prob[0, 0], [0.5, 0.5 - 2e-14])
+    with pytest.raises(ValueError, match=r"transition\[0, 0\]: found sum"):
+        from_dense(transition - 1e-9 * (transition > 0), np.zeros((1000, 1)))
+
+
+@pytest.mark.parametrize(("id", "options"), [("FrozenLake-v1", {}), ("CliffWalking-v1", {}), ("Taxi-v4", {})])
+def test_tables_of_gymnasium_itself(id, options):
+    env = pytest.importorskip("gymnasium").make(id, **options).unwrapped
+    mdp = from_gym(env.P, discount=0.9, initial=env.initial_state_distrib)
+    value = np.random.default_rng(0).normal(size=len(env.P))
+    expected = [
+        [sum(p * (r + (0.0 if done else 0.9 * value[n])) for p, n, r, done in row[a]) for a in sorted(row)]
+        for _, row in sorted(env.P.items())
+    ]
+    # rewards to 100
+    np.testing.assert_allclose(backup(mdp, jnp.asarray(value)), expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(mdp.initial, env.initial_state_distrib)
+
+
 def test_gym_tables():
     table = {
         0: {0: [(0.25, 1, 1.0, False), (0.75, 0, 0.0, False)], 1: [(1.0, 1, 2.0, True)]},
@@ -146,6 +172,25 @@ def test_sticky_view_equals_the_materialised_lift(probability):
         np.testing.assert_allclose(first[:, b], backup(materialised_sticky(mdp, 0.0), value)[b::A], **close)
     np.testing.assert_array_equal(view.initial, lifted.initial)
     np.testing.assert_array_equal(view.available, lifted.available)
+
+
+def sizes_within(jaxpr):
+    """Entries of every array that a program computes, inner programs included."""
+    for equation in jaxpr.eqns:
+        yield from (math.prod(out.aval.shape) for out in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from sizes_within(inner)
+
+
+def test_the_sticky_view_never_becomes_a_table():
+    next_state, prob, reward, terminal = lists(0, (7, 3, 11))
+    mdp = tabular(next_state, prob, reward, terminal=terminal, discount=0.9)
+    view = sticky(mdp, 0.25)
+    assert sum(x.nbytes for x in jax.tree.leaves(view)) == sum(x.nbytes for x in jax.tree.leaves(mdp)) + 8
+    for call, argument in ((backup, jnp.ones(21)), (type(view).push_forward, jnp.ones((21, 3)))):
+        largest = max(sizes_within(jax.make_jaxpr(call)(view, argument).jaxpr))
+        # the base's outcomes, with two coordinates each where they are gathered; the lift has 7 x 3 x 3 x 22 of them
+        assert largest <= 2 * 7 * 3 * 11 < 7 * 3 * 3 * 11
 
 
 def test_kernels_that_change_with_time():
@@ -301,6 +346,9 @@ def test_rounding_of_long_float32_rows_is_accepted():
         (lambda: from_gym({0: {0: [(1.0, 0, 0.0)]}}), ValueError, r"table\[0\]\[0\]"),
         (lambda: from_gym({0: {0: [(1.0, 0, 0.0, False)]}, 1: {}}), ValueError, "no action in state 1"),
         (lambda: from_gym({0: {0: [(1.0, 5, 0.0, False)]}}), ValueError, "next_state: found 5"),
+        (lambda: from_gym({0: {0: [(1.0, 0.7, 0.0, False)]}}), TypeError, "expected an int next_state"),
+        (lambda: from_gym({0: {0: [(1.0, 0, 0.0, "no")]}}), TypeError, "a bool done"),
+        (lambda: sticky(sticky(random_mdp(0), 0.5), 0.5), TypeError, "StickyMDP"),
         (lambda: sticky(random_mdp(0), 1.5), ValueError, "probability: found 1.5"),
         (
             lambda: sticky(dataclasses.replace(random_mdp(0), available=jnp.eye(S, A) < 1), 0),
@@ -313,6 +361,10 @@ def test_rounding_of_long_float32_rows_is_accepted():
         (lambda: constant_function(prob=0.5), ValueError, "sum 0.5"),
         (lambda: constant_function(reward=np.nan), ValueError, "reward: found nan"),
         (lambda: constant_function(terminal=0.0), TypeError, "outcomes: found dtypes"),
+        (lambda: constant_function(next_state=0.0), TypeError, "outcomes: found dtypes"),
+        (lambda: constant_function(prob=1), TypeError, "outcomes: found dtypes"),
+        (lambda: constant_function(reward=1), TypeError, "outcomes: found dtypes"),
+        (lambda: constant_function(prob=(0.5, 0.5)), ValueError, "outcomes: found .* of one length"),
         (lambda: mdps.function_mdp(lambda s, a: (s, a, s, a), 2, 2), ValueError, "outcomes"),
     ],
 )
@@ -322,5 +374,51 @@ def test_bad_calls_are_named(call, error, message):
 
 
 def constant_function(next_state=0, prob=1.0, reward=0.0, terminal=False):
-    one = lambda s, a: tuple(jnp.asarray(x)[None] for x in (next_state, prob, reward, terminal))  # noqa: E731
+    one = lambda s, a: tuple(jnp.atleast_1d(jnp.asarray(x)) for x in (next_state, prob, reward, terminal))  # noqa: E731
     return mdps.function_mdp(one, 2, 2)
+
+
+def test_a_function_is_checked_at_its_last_state_in_one_shape():
+    traces = []
+
+    def ring(length, s, a):
+        traces.append(1)
+        one = jnp.ones(1)
+        return ((s + 1) % length)[None], jnp.where(s == length - 1, 1 + bad, 1) * one, one, one < 0
+
+    for bad in (0, 1):
+        traces.clear()
+        call = lambda: mdps.function_mdp(lambda s, a: ring(5000, s, a), 5000, 1)  # noqa: E731
+        if bad:
+            with pytest.raises(ValueError, match=r"prob.*sum 2"):
+                call()
+        else:
+            call()
+            assert len(traces) == 2  # its shapes, and one compilation for both blocks
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "message"),
+    [
+        (np.full(S, A), ValueError, r"policy: found action 3 at \(0,\), expected actions 0..2"),
+        (np.full(S, -1), ValueError, "policy: found action -1"),
+        (np.zeros(S, int), ValueError, r"policy: found an action that is not available at \(0, 0\)"),
+        (np.full((S, A), 1 / 3), ValueError, r"policy: found an action that is not available at \(0, 0\)"),
+        (np.full((S, A), 0.3), ValueError, r"policy\[0\]: found sum 0.8999"),
+        (np.full((S, A), np.nan), ValueError, "policy: found nan"),
+        (np.eye(S, A) * 2 - 1, ValueError, "policy: found -1.0"),
+        (np.zeros((A, S)), ValueError, r"policy: found probabilities of shape \(3, 5\), expected \(5, 3\)"),
+        (np.zeros((2, S), int), ValueError, r"policy: found actions of shape \(2, 5\), expected \(5,\)"),
+        (np.zeros((S, A), complex), TypeError, "policy: found dtype complex128"),
+    ],
+)
+def test_what_is_no_policy_is_named(policy, error, message):
+    available = np.ones((S, A), bool)
+    available[0, 0] = False
+    mdp = random_mdp(0, available=available)
+    with pytest.raises(error, match=message):
+        mdps.check_policy(mdp, policy)
+    fine = mdps.check_policy(mdp, np.array([[0, 0.5, 0.5]] * S, np.float32))
+    assert fine.dtype == jnp.float64 and mdps.check_policy(mdp, np.ones(S, np.int64)).dtype == jnp.int32
+    with pytest.raises(ValueError, match=r"expected \(5,\) or \(4, 5\)"):
+        mdps.check_policy(finite_horizon(mdp, 4), np.zeros((3, S), int), by_time=True)

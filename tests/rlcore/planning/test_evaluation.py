@@ -1,5 +1,7 @@
 """Policy values, occupancies and the performance-difference identity against float64 linear algebra."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from rlcore.mdp import dense, discounted, finite_horizon, sticky, uniform_policy
 from rlcore.planning import advantage, occupancy, performance_difference, policy_evaluation, policy_return
-from rlcore.planning.evaluation import bicgstab
+from rlcore.planning.evaluation import bicgstab, choose_method
 from rlcore.solver import CONVERGED, PRECISION_LIMIT, STEP_LIMIT
 
 both_methods = pytest.mark.parametrize("method", ["lu", "krylov"])
@@ -66,8 +68,74 @@ def test_unsolved_systems_are_told(oracle):
     assert short.status == STEP_LIMIT and short.bound > 1e-10
     endless = policy_evaluation(discounted(mdp, 1.0), policy, method="krylov")
     assert endless.status != CONVERGED and endless.bound == np.inf
-    with pytest.raises(ValueError, match="method: found 'qr'"):
-        policy_evaluation(mdp, policy, method="qr")
+    visits = occupancy(discounted(mdp, 1.0), policy, method="krylov", max_steps=5)
+    assert visits.status != CONVERGED and visits.bound == np.inf
+    # each state ends its episode under action 0, but nothing says that all pairs do
+    ending = dataclasses.replace(discounted(mdp, 1.0), terminal=mdp.terminal.at[:, 0].set(True))
+    visits = occupancy(ending, jnp.zeros(50, jnp.int32))
+    assert visits.status == STEP_LIMIT and visits.bound == np.inf
+    np.testing.assert_allclose(visits.value.sum(), 1, rtol=1e-14)
+    for call in (policy_evaluation, occupancy, policy_return):
+        with pytest.raises(ValueError, match="method: found 'qr'"):
+            call(mdp, policy, method="qr")
+
+
+def test_what_is_no_policy_is_refused_everywhere(oracle):
+    for mdp in (oracle.make_problem(0), oracle.make_problem(0, horizon=4)):
+        good = uniform_policy(mdp)
+        for call in (
+            lambda p, m=mdp: policy_evaluation(m, p),
+            lambda p, m=mdp: occupancy(m, p),
+            lambda p, m=mdp: advantage(m, p),
+            lambda p, m=mdp: policy_return(m, p),
+            lambda p, m=mdp: performance_difference(m, p, good),
+            lambda p, m=mdp: performance_difference(m, good, p),
+        ):
+            with pytest.raises(ValueError, match=r"policy\[0\]: found sum"):
+                call(0.9 * good)
+            with pytest.raises(ValueError, match="policy: found action 3"):
+                call(jnp.full(6, 3))
+
+
+def test_the_method_changes_at_2000_states_and_krylov_is_certified_above(oracle):
+    assert (choose_method("auto", 2000), choose_method("auto", 2001)) == ("lu", "krylov")
+    mdp = oracle.make_problem(0, (2001, 2, 3), 0.99)
+    policy = uniform_policy(mdp)
+    solution = policy_evaluation(mdp, policy)
+    assert solution.status == CONVERGED and solution.steps > 1  # LU takes one
+    other = policy_evaluation(mdp, policy, method="lu")
+    np.testing.assert_allclose(solution.value, other.value, rtol=0, atol=float(solution.bound + other.bound))
+
+
+def test_the_floor_counts_the_actions_of_a_random_policy(oracle):
+    """A sweep of a policy over A actions is a sum of A terms: at discount 0 rounding may reach A eps / 2 of it."""
+    mdp = oracle.make_problem(0, (2, 500, 1), 0.0)
+    for problem in (mdp, dense(mdp)):
+        solution = policy_evaluation(problem, uniform_policy(mdp))
+        assert solution.bound >= 250 * np.finfo(float).eps * np.abs(mdp.reward).max()
+
+
+def test_everything_runs_over_discounts_in_lanes(oracle):
+    mdp = oracle.make_problem(7, (4, 3, 2), ends=0.2)
+    old, new = random_policy(0, (4, 3)), random_policy(1, (4, 3))
+    gammas = jnp.array([0.3, 0.9, 0.99])
+    for base in (mdp, dense(mdp), oracle.as_function(mdp)):
+        for horizon in (None, 5):
+
+            def all_of_it(gamma, base=base, horizon=horizon):
+                problem = finite_horizon(discounted(base, gamma), horizon)
+                return (
+                    occupancy(problem, new).value,
+                    advantage(problem, old),
+                    policy_return(problem, new),
+                    performance_difference(problem, new, old),
+                )
+
+            lanes = jax.vmap(all_of_it)(gammas)
+            for i, gamma in enumerate(gammas):
+                for lane, alone in zip(jax.tree.leaves(lanes), jax.tree.leaves(all_of_it(gamma)), strict=True):
+                    # two certified solves, each within 1e-10 of numbers below 100
+                    np.testing.assert_allclose(lane[i], alone, rtol=0, atol=1e-8)
 
 
 def test_bicgstab_solves_a_general_system_and_survives_breakdown():
@@ -114,6 +182,26 @@ def test_finite_occupancy_flows_and_pays(oracle):
             law = problem.discount * now.push_forward(visits.value[t])
         np.testing.assert_allclose(paid, policy_return(problem, rule), rtol=0, atol=1e-13)
         assert visits.bound < 1e-10
+
+
+def test_kernels_and_policies_that_change_with_time(oracle):
+    mdp = oracle.make_problem(8, (5, 6, 3, 2), ends=0.2)
+    new, old = random_policy(0, (5, 6, 3)), random_policy(1, (5, 6, 3))
+    for problem in (mdp, dense(mdp)):
+        visits = occupancy(problem, new).value
+        # rewards of each step by the visits of that step
+        paid = jnp.sum(visits * problem.expected_reward())
+        np.testing.assert_allclose(paid, policy_return(problem, new), rtol=0, atol=1e-13)
+        gap = policy_return(problem, new) - policy_return(problem, old)
+        np.testing.assert_allclose(performance_difference(problem, new, old), gap, rtol=0, atol=1e-13)
+        assert abs(gap) > 1e-3
+
+
+def test_occupancies_of_dense_problems_are_certified(oracle):
+    """A state of a dense problem receives S A terms; a floor that counted S A S of them would refuse tol = 1e-10."""
+    mdp = dense(oracle.make_problem(9, (200, 5, 2), 0.95))
+    solution = occupancy(mdp, uniform_policy(mdp))
+    assert solution.status == CONVERGED and solution.bound <= 1e-10
 
 
 def test_a_sticky_return_has_a_free_first_step(oracle):

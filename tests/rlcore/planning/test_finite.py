@@ -97,5 +97,5 @@ def test_bad_requests_are_named(oracle):
     mdp = problem(oracle, False)
     with pytest.raises(ValueError, match="aggregate: found 'best'"):
         backward_induction(mdp, "best")
-    with pytest.raises(ValueError, match=r"aggregate: found a policy \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"policy: found probabilities of shape \(2, 3\)"):
         backward_induction(mdp, jnp.ones((2, 3)) / 3)

@@ -176,6 +176,24 @@ def test_ties_do_not_loop():
         np.testing.assert_array_equal(solution.value.action, 0)
 
 
+def test_the_policy_returned_is_worth_what_is_said():
+    """Policy iteration keeps an action that is worse by less than rounding; the answer must not."""
+    gain = 40 * np.finfo(float).eps
+    # state 0: take 1 and end, or 0.5 + gain and go on to state 1, which pays 1 and ends
+    mdp = tabular(
+        [[[0], [1]], [[1], [1]]],
+        np.ones((2, 2, 1)),
+        np.array([[[1.0], [0.5 + gain]], [[1.0], [1.0]]]),
+        terminal=np.array([[[True], [False]], [[True], [True]]]),
+        discount=0.5,
+    )
+    for solver in SOLVERS.values():
+        solution = solve_optimal(solver, mdp, tol=1e-12)
+        assert solution.value.action[0] == 1
+        own = np.array([1 + gain, 1.0])
+        assert np.all(np.abs(own - solution.value.value) <= float(solution.bound))
+
+
 def test_failures_are_told():
     loop = tabular([[[0]]], [[[1.0]]], [[[1.0]]], discount=0.99)
     assert value_iteration(loop, tol=1e-9).status == CONVERGED  # the span is 0 at once
@@ -205,8 +223,15 @@ def test_convenience_functions_run_under_jit_and_name_bad_words(oracle):
     expected = oracle.exact_optimum(mdp)
     for solve in (value_iteration, modified_policy_iteration, policy_iteration):
         np.testing.assert_allclose(jax.jit(solve)(mdp).value.value, expected, rtol=0, atol=1e-6)
+    kernel = planning.prepare(mdp)
+    for solve in (value_iteration, modified_policy_iteration, policy_iteration):
+        np.testing.assert_allclose(solve(kernel).value.value, solve(mdp).value.value, rtol=0, atol=2e-6)
+    with pytest.raises(TypeError, match="problem"):
+        linear_programme(oracle.as_function(mdp))
     with pytest.raises(ValueError, match="evaluation: found 'qr'"):
         policy_iteration(mdp, evaluation="qr")
+    with pytest.raises(ValueError, match="method: found 'qr'"):
+        solve_optimal(PolicyIteration(evaluation="qr"), mdp)
     varying = oracle.make_problem(0, (3, 6, 3, 2))
     with pytest.raises(ValueError, match="time axis"):
         value_iteration(varying)
