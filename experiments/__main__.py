@@ -39,20 +39,31 @@ def _run(names: list[str], arguments: argparse.Namespace, fields: list[str]) -> 
         # One process has one precision.
         for precision in sorted(precisions):
             group = [name for name, module in modules.items() if precision == module.PRECISION]
-            flags = (["--quick"] if arguments.quick else []) + ["--out", str(arguments.out)]
+            flags = [f"--{flag}" for flag in ("quick", "publish") if getattr(arguments, flag)]
+            flags += ["--out", str(arguments.out)]
             status = subprocess.run([sys.executable, "-m", "experiments", *group, *flags, *fields]).returncode
             if status:
                 return status
         return 0
     _configure(precisions.pop())
-    for name, module in modules.items():
-        default = module.QUICK if arguments.quick else module.Config()
-        config = default
-        if fields:
-            import tyro
+    # Every setting is read before the first experiment runs.
+    configs = {name: module.QUICK if arguments.quick else module.Config() for name, module in modules.items()}
+    if fields:
+        import tyro
 
-            config = tyro.cli(module.Config, args=fields, default=default, prog=f"python -m experiments {name}")
-        result = record.execute(name, config, arguments.out, quick=arguments.quick and config == module.QUICK)
+        for name, default in configs.items():
+            prog = f"python -m experiments {name}"
+            configs[name] = tyro.cli(modules[name].Config, args=fields, default=default, prog=prog)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        if not os.access(arguments.out, os.W_OK):
+            raise PermissionError("read-only")
+    except OSError as problem:
+        text = f"--out: found {str(arguments.out)!r} ({problem.strerror or problem}), expected a folder to write to"
+        raise ValueError(text) from problem
+    for name, config in configs.items():
+        quick = arguments.quick and config == modules[name].QUICK
+        result = record.execute(name, config, arguments.out, quick=quick)
         _show(result)
         if arguments.publish:
             print(f"  published {record.publish(result)}")
@@ -64,18 +75,21 @@ def _show(result: dict) -> None:
     print(f"  data    {result['data']}\n  figure  {result['figure']}")
     if result["table"]:
         columns = ("quantity", "ours", "reference", "verdict", "source")
-        widths = [
-            max(len(str(row[c])) for row in [dict(zip(columns, columns, strict=True)), *result["table"]])
-            for c in columns
-        ]
-        for row in [dict(zip(columns, columns, strict=True)), *result["table"]]:
-            print("  " + "  ".join(str(row[c]).ljust(w) for c, w in zip(columns, widths, strict=True)).rstrip())
+        _print_table([columns, *(tuple(row[c] for c in columns) for row in result["table"])])
     sys.stdout.flush()
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _reproduce(out: Path) -> int:
     """Every experiment's quick version, then the ledger; the status is that of the worst."""
-    began = time.perf_counter()
+    from experiments import record
+
+    began, since = time.perf_counter(), time.time()
     run = lambda *words: subprocess.run([sys.executable, "-m", *words]).returncode  # noqa: E731
     print("== experiments, quick versions", flush=True)
     experiments = run("experiments", "--quick", "--all", "--out", str(out))
@@ -83,7 +97,8 @@ def _reproduce(out: Path) -> int:
     ledger = run("theory_checks", "--instances", "200", "--out", str(out / "ledger"))
     minutes, seconds = divmod(time.perf_counter() - began, 60)
     print(f"\n== done in {minutes:.0f} min {seconds:.0f} s")
-    print(f"experiments: {'all ran' if experiments == 0 else 'FAILED'}; figures and data: {out}/*.quick/")
+    _print_table([("experiment", "seconds", "compared", "figure", "data"), *record.summary(out, since)])
+    print(f"experiments: {'all ran' if experiments == 0 else 'FAILED'}")
     print(f"ledger: {'all passed' if ledger == 0 else 'FAILED'}; {out}/ledger/ledger.json")
     print("full versions: python -m experiments NAME; all instances: python -m theory_checks")
     return experiments or ledger

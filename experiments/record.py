@@ -66,7 +66,9 @@ def provenance(seconds: float) -> dict[str, Any]:
             return None
         return out.stdout.strip()
 
-    head = git("rev-parse", "--short=12", "HEAD")
+    # A plain install may lie inside somebody else's repository, whose revision says nothing about this code.
+    ours = git("ls-files", "--error-unmatch", Path(__file__).name)
+    head = git("rev-parse", "--short=12", "HEAD") if ours else None
     dirty = "+" if head and git("status", "--porcelain", "-uno") else ""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -125,6 +127,29 @@ def execute(name: str, config: Any, root: Path, *, quick: bool = False) -> dict[
         "seconds": seconds,
         "table": rows,
     }
+
+
+def summary(root: Path, since: float) -> list[tuple[str, ...]]:
+    """One row per experiment from what its quick run left: name, seconds, verdicts, figure, data.
+
+    Args: root: folder for results; since: seconds since the epoch; what is older was left by another run.
+    """
+    rows = []
+    for name in names():
+        folder = root / f"{name}.quick"
+        try:
+            fresh = (folder / "provenance.json").stat().st_mtime >= since
+            seconds = json.loads((folder / "provenance.json").read_text())["seconds"]
+            verdicts = [row["verdict"] for row in json.loads((folder / "table.json").read_text())]
+        except FileNotFoundError:
+            fresh = False
+        if not fresh:
+            rows.append((name, "-", "FAILED", "-", "-"))
+            continue
+        known = [v for v in verdicts if v != "-"]
+        told = f"{sum(v == 'agrees' for v in known)} of {len(known)} agree"
+        rows.append((name, f"{seconds:.1f}", told, str(folder / "figure.png"), str(folder / "data.zarr")))
+    return rows
 
 
 def publish(result: dict[str, Any]) -> Path:

@@ -64,11 +64,11 @@ def table(references: Mapping[str, Reference], ours: Mapping[str, Measured]) -> 
         raise ValueError(f"measured: found nothing for {missing}, expected a number for every reference")
     rows = []
     for name, mine in ours.items():
-        row = {"quantity": name, "ours": f"{mine.value:.3g} ± {mine.error:.1g}"}
+        row = {"quantity": name, "ours": f"{mine.value:.3g} ± {mine.error:.2g}"}
         if name in references:
             theirs = references[name]
             row |= {
-                "reference": f"{theirs.value:.3g} ± {theirs.error:.1g}",
+                "reference": f"{theirs.value:.3g} ± {theirs.error:.2g}",
                 "verdict": verdict(theirs, mine),
                 "source": f"{theirs.kind}: {theirs.where}",
             }

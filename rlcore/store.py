@@ -23,6 +23,7 @@ import numpy as np
 __all__ = ["Layout", "create", "done_chunks", "identity", "lock", "read", "read_header", "require_same", "write_chunk"]
 
 HEADER, LOCK, MARKERS, FORMAT = "sweep.json", "sweep.lock", "done", 1
+FIELDS = ("identity", "dims", "shape", "labels", "coords", "variables", "chunk", "counts")
 
 
 class Layout(NamedTuple):
@@ -105,6 +106,8 @@ def read_header(folder: Path) -> dict[str, Any] | None:
         header = json.loads(text)
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
+        if missing := [name for name in FIELDS if name not in header]:
+            raise ValueError(f"without {', '.join(missing)}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"store {str(folder)!r}: damaged {HEADER} ({error}), expected format {FORMAT}") from None
     return header
@@ -183,6 +186,18 @@ def _clear(folder: Path) -> None:
     (folder / "zarr.json").unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
+    """Say which part of a store cannot be read; zarr's own errors are of all these kinds."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"store {str(folder)!r}: damaged {what} ({type(error).__name__}: {error}), expected what a sweep wrote; "
+            "delete the folder to compute it again"
+        ) from error
+
+
 def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1) if array.size else b"")
 
@@ -218,17 +233,19 @@ def read(folder: Path, layout: Layout, names: Mapping[str, Any]) -> Iterator[tup
 
     Args: folder: the store; layout: its rows; names: the variables to read.
     Yields: (number, variable -> array[count, ...]). Source: derived here. Cost: memory of one chunk.
+    Raises: ValueError where the arrays themselves cannot be opened.
     """
     import zarr
 
-    group = zarr.open_group(folder / "variables", mode="r")
-    arrays = {name: group[name] for name in names}
+    with _reading(folder, "variables"):
+        group = zarr.open_group(folder / "variables", mode="r")
+        arrays = {name: group[name] for name in names}
     for chunk, count in enumerate(layout.counts):
         try:
-            checksums = json.loads((folder / MARKERS / f"{chunk:06d}").read_text())
+            checksums = dict(json.loads((folder / MARKERS / f"{chunk:06d}").read_text()))
             start = chunk * layout.chunk
             rows = {name: np.asarray(array[start : start + count]) for name, array in arrays.items()}
-        except (FileNotFoundError, ValueError, RuntimeError):
+        except (FileNotFoundError, ValueError, TypeError, RuntimeError):
             continue
         if all(checksums.get(name) == _checksum(array) for name, array in rows.items()):
             yield chunk, rows
@@ -238,7 +255,9 @@ def read_flat(folder: Path) -> np.ndarray:
     """The position of each row in the labelled grid.
 
     Args: folder: the store. Returns: int[rows], -1 for rows without a cell. Source: derived here. Cost: one read.
+    Raises: ValueError where it cannot be read.
     """
     import zarr
 
-    return np.asarray(zarr.open_array(folder / "flat", mode="r")[:])
+    with _reading(folder, "flat"):
+        return np.asarray(zarr.open_array(folder / "flat", mode="r")[:])

@@ -192,7 +192,7 @@ def open_sweep(store: str | Path) -> "xarray.Dataset":
 
     Returns: the Dataset of `sweep`, with a coordinate `computed` (bool, over the grid): cells that are not
       computed are NaN in variables of floats and 0 in others. Attributes `cells` and `cells_computed` count them.
-    Raises: ValueError if the folder is no sweep's store, or its header is damaged.
+    Raises: ValueError if the folder is no sweep's store, or its header or its arrays are damaged.
     Cost: reads everything into memory.
     """
     folder = Path(store)

@@ -43,6 +43,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.instances < 1:
         parser.error(f"--instances: found {arguments.instances}, expected an integer >= 1")
+    if not 0 <= arguments.seed < 2**63:
+        parser.error(f"--seed: found {arguments.seed}, expected an integer in [0, 2^63)")
     if arguments.publish and arguments.names:
         parser.error("--publish: found a selection of families, expected a full run")
     if arguments.attack and arguments.names:
@@ -65,11 +67,10 @@ def main(argv: list[str]) -> int:
         if len(argv) != 2:
             print("usage: python -m theory_checks cite ID", file=sys.stderr)
             return 2
-        path = Path("results/ledger/ledger.json")
-        published = HERE.parent / "docs" / "ledger.json"
-        source = path if path.exists() else published
+        # The latest run here, else the published one: a run of some statements says nothing of the others.
+        paths = (Path("results/ledger/ledger.json"), HERE.parent / "docs" / "ledger.json")
         try:
-            print(ledger.cite(argv[1], ledger.read_ledger(source) if source.exists() else None))
+            print(ledger.cite(argv[1], [ledger.read_ledger(path) for path in paths if path.exists()]))
         except ValueError as problem:
             return _refuse(problem)
         return 0

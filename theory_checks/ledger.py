@@ -15,7 +15,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -401,14 +401,14 @@ def bibtex(key: str) -> str:
     return match.group(0)
 
 
-def cite(id: str, ledger: Mapping[str, Any] | None) -> str:
-    """BibTeX of a statement's source, and its ledger line with seed and revision."""
+def cite(id: str, ledgers: Sequence[Mapping[str, Any]]) -> str:
+    """BibTeX of a statement's source, and its line, with seed and revision, in the first ledger that has one."""
     entry = select([id])[id] if id not in families() else None
     if entry is None:
         raise ValueError(f"cite: found the family {id!r}, expected the id of one statement")
     out = [bibtex(entry.origin.bib)] if entry.origin.bib else []
     out.append(bibtex("rlcore"))
-    row = next((s for s in (ledger or {}).get("statements", ()) if s["id"] == id), None)
+    ledger, row = next(((x, s) for x in ledgers for s in x.get("statements", ()) if s["id"] == id), (None, None))
     if row is None:
         out.append(f"% {id}: no ledger here yet; run: python -m theory_checks {id.split('/')[0]}")
     else:

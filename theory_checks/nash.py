@@ -326,14 +326,12 @@ def schedule_bound(instance, constant, step, payoff_scale, num_steps=2000):
         instance = with_equilibrium(with_payoffs_times(instance.game, payoff_scale), instance.start)
     game, start, star, error, converged = instance
     tau = game.temperature
-    t = jnp.arange(num_steps)
+    times = 2 ** jnp.arange(11)
     if step is None:
-        times = 2 ** jnp.arange(11)
-        observe = _log_policy
-        log_policies = iterate(NashMD(), game, num_steps, state=NashMD().start(start), observe=observe, every=times)[1]
+        # Every step is observed: a strided scan has a reverse derivative, for an attack; an array of steps has none.
+        log_policies = iterate(NashMD(), game, num_steps, state=NashMD().start(start), observe=_log_policy)[1][times]
     else:
-        times = 2 ** jnp.arange(11)
-        log_policies = path(step, game, start, 2 / (tau * (t + 2)))[2][times - 1]
+        log_policies = path(step, game, start, 2 / (tau * (jnp.arange(num_steps) + 2)))[2][times - 1]
 
     def bound(log_policy, time):
         divergence = kl(star, log_policy)
@@ -771,9 +769,24 @@ def inpo_recursion(instance, step=omd_step, pull=0.3):
     game, start, star, error, converged = instance
     tau = game.temperature
     before, _, after = path(step, game, start, jnp.full(30, pull / tau))
-    reach = jnp.max(jnp.abs(jnp.concatenate([before, after, star[None]]) - game.reference_logits))
+    reach = jnp.max(jnp.abs(jnp.concatenate([before, after, star[None]]) - game.reference_logits[None]))
     c = jnp.maximum(reach * tau, 1.0)
     return one_step(star, error, converged, before, after, 1 - pull, 8 * c**2 * (pull / tau) ** 2)
+
+
+@statement(
+    "nash/T5.inpo-rate",
+    "INPO, eta_t = 2 / (tau (t + 2)): KL(pi*||pi_T) <= 32 C^2 / (tau^2 (T + 1)), C = max(B tau, 1) = 1",
+    falsifiers=[Falsifier("the pull to the reference", {"step": no_pull_step}, share=0.3, generator=warm_instance)],
+    origin=paper("Zhang et al., ICLR 2025, Theorem 4, second inequality", INPO),
+    proof="docs/proofs/nash.md#t5",
+    generator=random_instance,
+    project=nearest,
+    cases=SIZES,
+)
+def inpo_rate(instance, step=omd_step):
+    # From the first step on span(log pi/mu) <= 1/tau, hence B tau <= 1.
+    return schedule_bound(instance, 32.0, step, 1.0)
 
 
 @statement(

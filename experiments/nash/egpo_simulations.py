@@ -26,7 +26,7 @@ from rlcore.nash import (
 from rlcore.solver import iterate
 from rlcore.sweep import sweep
 
-TITLE = "EGPO's tabular simulations: duality gap of five algorithms at three temperatures"
+TITLE = "EGPO's tabular simulations: duality gap of five algorithms at three temperatures (a study)"
 PRECISION = "float64"
 ALGORITHMS = ("Online IPO 1 (OMD)", "Online IPO 2", "Nash-MD", "Nash-MD-PG", "EGPO", "Nash-MD-PG, natural gradient")
 # (temperature, updates, learning rate) of the released code.
@@ -179,15 +179,18 @@ def plot(data):
                     )  # fmt: skip
             axis.set(yscale="log", ylim=(FLOOR / 2, 2), xlabel="updates", ylabel="duality gap [probability]")
             axis.set_title(rf"$\tau = {tau:g}$, learning rate {rate:g}")
-        axis = axes[3]
+        axis, beyond = axes[3], []
         for i, (tau, _, _) in enumerate(SETTINGS):
             last = np.maximum(data["gap"].sel(setting=i, algorithm=ALGORITHMS[0]).isel(fraction=-1), FLOOR)
             ratio = data["step_over_critical"].sel(setting=i)
+            name = f"share of games with step > critical step, temperature {tau:g}"
+            if name in REFERENCES:
+                beyond.append(f"{(ratio > 1).mean().item():.0%} (prototype {REFERENCES[name].value:.0%})")
             axis.plot(ratio, last, marker="os^"[i], linestyle="none", markersize=4, alpha=0.7, color=figures.COLOURS[i],
                       label=rf"$\tau = {tau:g}$")  # fmt: skip
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set(xscale="log", yscale="log", xlabel=r"step / critical step $\eta/\eta_c$", ylabel="final gap of OMD")
-        axis.set_title("OMD fails beyond the critical step")
+        axis.set_title(f"OMD fails beyond the critical step:\n{', '.join(beyond)}")
         axis.legend(loc="upper left")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)

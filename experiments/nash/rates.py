@@ -30,10 +30,9 @@ class Config:
 
 QUICK = Config(num_games=30, num_steps=3_000, num_rows=40)
 
+SLOPE = "slope of log KL against log T, Nash-MD"
 REFERENCES = {
-    "slope of log KL against log T, Nash-MD": Reference(
-        -2.00, 0.05, "prototype of this project", "specification of the family, T3(a), 50 random games"
-    ),
+    SLOPE: Reference(-2.00, 0.05, "prototype of this project", "specification of the family, T3(a), 50 random games"),
 }
 
 
@@ -82,15 +81,13 @@ def measured(data):
     time, tau = data["step"] + 1, data["temperature"]
     constant = (data["kl"].sel(algorithm="Nash-MD") * 2 * tau**2 * time).max().item()
     return {
-        "slope of log KL against log T, Nash-MD": Measured(
-            float(np.median(slope)), float(1.25 * slope.std() / np.sqrt(slope.size))
-        ),
+        SLOPE: Measured(float(np.median(slope)), float(1.25 * slope.std() / np.sqrt(slope.size))),
         "largest KL / (1 / (2 tau^2 (T + 1))), Nash-MD": Measured(constant, 0.0),
     }
 
 
 def plot(data):
-    """One panel per temperature; medians over games with 10% to 90% bands, theory in thin black lines."""
+    """One panel per temperature; medians over games with 10% to 90% bands, theory in thin black lines, a grey slope."""
     steps, temperatures = data["step"].values, data["temperature"].values
     with figures.style():
         figure, axes = figures.subplots(2, -(-len(temperatures) // 2), height=2.8, sharex=True, sharey=True)
@@ -101,6 +98,11 @@ def plot(data):
                 low, middle, high = np.quantile(rows, [0.1, 0.5, 0.9], axis=1)
                 axis.fill_between(steps, low, high, alpha=0.2, color=figures.COLOURS[i], linewidth=0)
                 axis.plot(steps, middle, label=algorithm, **figures.line_style(i))
+                if algorithm == "Nash-MD":
+                    slope, late = REFERENCES[SLOPE], steps >= min(100, steps[-1])
+                    line = 3 * middle[late][0] * (steps[late] / steps[late][0]) ** slope.value
+                    label = f"slope {slope.value:.2f}, {slope.kind}"
+                    axis.plot(steps[late], line, label=label, color="grey", linewidth=1.0, linestyle=":")
             start = float(here["kl_start"].median())
             lines = {
                 r"$8/(\tau^2 T)$, quoted": 8 / (tau**2 * steps),

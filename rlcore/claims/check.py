@@ -239,6 +239,7 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
             "known": ~jnp.isnan(wide(s.applies)) & ~jnp.isnan(wide(s.trivial)),
             "trivial": wide(s.trivial),
             "scale": wide(s.scale),
+            "error": wide(s.error),
         }
 
     program = jax.jit(jax.vmap(moments))
@@ -253,7 +254,7 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
             batches = jnp.full(len(todo), batch, jnp.uint32)
             out = _in_blocks(program, (_take(instances, todo), keys[todo], batches), clock)
             out = {name: np.asarray(value) for name, value in out.items()}
-            for name in ("rhs", "low", "high", "tol", "applies", "known", "trivial", "scale"):
+            for name in ("rhs", "low", "high", "tol", "applies", "known", "trivial", "scale", "error"):
                 fixed.setdefault(name, np.zeros(count, out[name].dtype))[todo] = out[name]
             old, new = n[todo], chance.replicates
             delta = out["mean"] - mean[todo]
@@ -279,14 +280,15 @@ def _sampled(claim: Callable, instances: PyTree, keys: PyTree, chance: Chance, l
         rounds += 1
         if not np.any(verdict == 0) or chance.replicates * 2**rounds > chance.cap:
             break
-    miss, applies, rhs = lower - fixed["rhs"], fixed["applies"], fixed["rhs"]
+    miss, applies, rhs, error = lower - fixed["rhs"], fixed["applies"], fixed["rhs"], fixed["error"]
     unit = np.where(fixed["scale"] > 0, fixed["scale"], 1.0)
     summary = Summary(
         applies=applies,
         passes=verdict >= 0,
-        trivial=rhs + fixed["tol"] >= fixed["trivial"],
+        # As in `summarise`: an error as large as the terms excuses everything.
+        trivial=(rhs + fixed["tol"] >= fixed["trivial"]) | ((error > 0) & (error >= fixed["scale"])),
         bites=inside & np.isfinite(miss) & (miss > 0) & (miss >= BITE * fixed["tol"]),
-        slack=np.where(applies, (mean - rhs) / unit, -np.inf),
+        slack=np.where(applies, (mean - rhs - error) / unit, -np.inf),
         tightness=np.where(applies & (rhs > 0), mean / np.where(rhs > 0, rhs, 1.0), -np.inf),
         excess=np.full(count, -np.inf),
     )

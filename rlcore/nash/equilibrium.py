@@ -120,8 +120,8 @@ def equilibrium(
       max_steps: limit on Newton steps over all stages, static.
 
     Returns: Solution with value = log-policy float[n], and bound on span(value - log pi*), see `equilibrium_error`.
-      STEP_LIMIT also where rounding stops the progress before `tol`.
-    Raises: ValueError for max_steps < 0. Values are not checked: `preference_game` does that.
+      STEP_LIMIT also where rounding stops the progress before `tol`; NOT_FINITE unless temperature > 0.
+    Raises: ValueError for max_steps < 0. Other values are not checked: `preference_game` does that.
     Source: derived: the Jacobian's eigenvalues are 1 - i w with w real, so it is never singular.
     Cost: about 10 to 30 steps of an n x n solve, more with each halving below 1e-3; under `vmap` as the slowest lane.
     """
@@ -146,7 +146,8 @@ def _equilibrium(preference, reference_logits, temperature, tol, *, max_steps):
     log_policy = log_normalise(log_policy - jnp.linalg.solve(jacobian, change[:, None])[:, 0])
     fixed = jax.lax.stop_gradient(log_policy)
     bound = equilibrium_error(game, fixed)
-    finite = finite & (bound < jnp.inf)
+    # At a negative temperature the certificate is negative, and would accept anything.
+    finite = finite & (bound < jnp.inf) & (temperature > 0)
     reached = bound <= _threshold(game, fixed, tol)
     status = jnp.where(finite, jnp.where(reached, CONVERGED, STEP_LIMIT), NOT_FINITE).astype(jnp.int32)
     return Solution(log_policy, status, steps, jnp.where(finite, bound, jnp.inf))
@@ -219,8 +220,9 @@ def equilibrium_extragradient(
     certificate, limit = (_relative_error, 1.0) if tol is None else (_state_error, tol)
     solution = fixed_point(EGPO(), game, certificate, limit, max_steps, check_every=check_every)
     log_policy = solution.value.log_policy
-    bound = jnp.where(solution.status == NOT_FINITE, jnp.inf, equilibrium_error(game, log_policy))
-    return Solution(log_policy, solution.status, solution.steps, bound)
+    status = jnp.where(game.temperature > 0, solution.status, NOT_FINITE)
+    bound = jnp.where(status == NOT_FINITE, jnp.inf, equilibrium_error(game, log_policy))
+    return Solution(log_policy, status, solution.steps, bound)
 
 
 def equilibrium_lp(preference) -> tuple[np.ndarray, float]:

@@ -235,10 +235,29 @@ def test_damaged_rows_are_computed_again_and_a_damaged_header_is_named(tmp_path,
     mended = case["run"](store=tmp_path)
     assert mended.attrs["cells_computed"] == 16 + 5 and same_bits(mended, uninterrupted)
     text = (tmp_path / "sweep.json").read_text()
-    for bad in (text[:-20], json.dumps({**json.loads(text), "format": 99})):
+    partial = {name: value for name, value in json.loads(text).items() if name != "identity"}
+    for bad in (text[:-20], json.dumps({**json.loads(text), "format": 99}), json.dumps(partial)):
         (tmp_path / "sweep.json").write_text(bad)
         with pytest.raises(ValueError, match=r"damaged sweep\.json"):
             case["run"](store=tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, '{"zarr_form'])
+@pytest.mark.parametrize("file", ["variables/zarr.json", "variables/gap/zarr.json", "flat/zarr.json"])
+def test_damaged_arrays_are_named(tmp_path, file, content):
+    case["run"](store=tmp_path)
+    (tmp_path / file).unlink() if content is None else (tmp_path / file).write_text(content)
+    for attempt in (lambda: open_sweep(tmp_path), lambda: case["run"](store=tmp_path)):
+        with pytest.raises(ValueError, match=rf"store '{tmp_path}': damaged {file.split('/')[0]} .*delete the folder"):
+            attempt()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[[1, 2]]", "7", "null"])
+def test_a_damaged_marker_marks_nothing(tmp_path, uninterrupted, content):
+    case["run"](store=tmp_path, chunk=16)
+    (tmp_path / "done" / "000002").write_text(content)
+    mended = case["run"](store=tmp_path)
+    assert mended.attrs["cells_computed"] == 16 and same_bits(mended, uninterrupted)
 
 
 FACTOR = jnp.ones(3)

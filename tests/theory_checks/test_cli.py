@@ -114,6 +114,8 @@ def test_the_real_list_has_every_statement_of_the_issue(run):
         (["cite", "toy"], "cite: found the family 'toy'"),
         (["cite"], "usage: python -m theory_checks cite ID"),
         (["--instances", "0"], "--instances: found 0, expected an integer >= 1"),
+        (["--seed", "-1"], "--seed: found -1, expected an integer in [0, 2^63)"),
+        (["--seed", str(2**63)], "--seed: found 9223372036854775808"),
         (["--publish", "toy"], "--publish: found a selection of families, expected a full run"),
         (["--publish", "--instances", "999"], "--publish: found --instances 999, expected at least 1000"),
         (["--family", "toy"], "unrecognized arguments"),

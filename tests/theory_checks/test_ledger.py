@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import jsonschema
 import pytest
 
+from rlcore.claims.bound import summarise
 from rlcore.claims.statement import ORIGINS
 from theory_checks import ledger
 
@@ -49,6 +51,20 @@ def test_proofs_have_no_duplicate_anchors_and_the_bibliography_no_duplicate_keys
     keys = re.findall(r"@\w+\{([^,]+),", (Path(ledger.__file__).parent / "references.bib").read_text(encoding="utf-8"))
     assert "rlcore" in keys and len(set(keys)) == len(keys)
     assert all(ledger.bibtex(key).count("@") == 1 for key in keys)
+
+
+@pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.project is not None])
+def test_an_attack_can_climb_every_statement_that_declares_a_projection(id):
+    entry = ENTRIES[id]
+    game, *rest = instance = jax.eval_shape(lambda key: entry.generator(key, **entry.cases[-1]), jax.random.key(0))
+
+    def excess(preference, rest):
+        moved = type(instance)(game._replace(preference=preference, **rest[0]), *rest[1])
+        return summarise(entry.claim(entry.project(moved))).excess
+
+    others = ({"reference_logits": game.reference_logits, "temperature": game.temperature}, rest)
+    with jax.numpy_dtype_promotion("standard"):  # the ledger's own
+        assert jax.eval_shape(jax.grad(excess), game.preference, others).shape == game.preference.shape
 
 
 def test_the_names_of_the_rooms_are_those_of_the_statements():

@@ -23,6 +23,10 @@ def test_rates_obey_the_bounds_that_the_figure_draws():
     assert (data["kl"].sel(algorithm="EGPO") <= data["kl_start"] * (1 + 2 * tau) ** (-time.astype(float)) + floor).all()
     figure = rates.plot(data)
     assert len(figure.axes) == 2 and figure.axes[0].get_ylabel().endswith("[nats]")
+    for axis in figure.axes:
+        (reference,) = [line for line in axis.get_lines() if str(line.get_label()).startswith("slope -2.00")]
+        x, y = np.log(reference.get_xdata()), np.log(reference.get_ydata())
+        np.testing.assert_allclose(np.diff(y) / np.diff(x), rates.REFERENCES[rates.SLOPE].value, rtol=1e-9)
 
 
 def test_one_cell_of_the_rates_is_what_the_library_computes():
@@ -55,6 +59,8 @@ def test_simulations_start_at_the_reference_and_know_their_critical_step(monkeyp
     assert set(egpo_simulations.REFERENCES) <= set(numbers)
     figure = egpo_simulations.plot(data)
     assert len(figure.axes) == 4 and all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
+    title = figure.axes[3].get_title()
+    assert "(prototype 32%)" in title and "(prototype 33%)" in title
 
 
 def test_the_full_settings_are_those_of_the_released_code():

@@ -210,6 +210,21 @@ def test_values_outside_their_declared_range_fail():
     assert claims.check(declared(liar, chance=Chance()), instances=100).outcome == "violated"
 
 
+def test_the_error_of_an_expectation_counts_as_that_of_a_bound():
+    def mean(key, data, shift=0.0, error=0.0):
+        values = jax.vmap(jax.random.uniform)(data) + shift
+        return Sampled(values, 0.9 - 0.5 * (error > 0), shift, 1.0 + shift, scale=1.0, error=error)
+
+    def run(error):
+        falsifiers = [Falsifier("an added constant", {"shift": 500.0}, 0.5)]
+        claim = lambda key, data, shift=0.0: mean(key, data, shift, error)  # noqa: E731
+        return claims.check(declared(claim, chance=Chance(), falsifiers=falsifiers), instances=100)
+
+    small, excused = run(0.4), run(1.0)  # 1/2 <= 0.4 + error, of terms of size 1
+    assert small.outcome == "holds" and -0.4 < small.worst_slack < 0 and excused.outcome == "vacuous"
+    assert run(0.0).worst_slack < 0
+
+
 def test_a_probability_takes_zeros_and_ones_alone():
     def shares(key, data, rate=0.3):
         values = jax.vmap(lambda k: rate * jax.random.uniform(k))(data)

@@ -155,6 +155,10 @@ def test_failures_are_told():
     assert equilibrium_extragradient(*game, tol=1e-3).bound <= 1e-3
     broken = equilibrium(game.preference * jnp.nan, game.reference_logits, 0.1)
     assert broken.status == NOT_FINITE and broken.bound == np.inf
+    for solve in (equilibrium, equilibrium_extragradient):
+        for temperature in (0.0, -0.1, -1.0, np.nan):
+            wrong = solve(perturbed_rps(), jnp.zeros(3), temperature, max_steps=50)
+            assert wrong.status == NOT_FINITE and wrong.bound == np.inf
     with pytest.raises(ValueError, match="max_steps: found -1"):
         equilibrium(*game, max_steps=-1)
     for wrong in (np.full((2, 2), np.inf), np.zeros((2, 3)), np.zeros(4)):
