@@ -32,27 +32,25 @@ OUTCOMES = ("holds", "refuted", "violated", "vacuous", "undecided", "not run")
 
 
 def families() -> dict[str, dict[str, Statement]]:
-    """Every module of this folder that declares statements: family -> id -> Statement, in order of declaration.
+    """Every statement of this folder: family -> id -> Statement, in order of declaration.
 
-    Raises: ValueError for an id that does not start with its module's name or stands twice, and for a refuted
+    A family is a module, or several: `nash.py`, `nash_losses.py` and so on.
+
+    Raises: ValueError for an id that does not start with its module's family or stands twice, and for a refuted
       entry whose correction is not in the ledger.
     """
-    found = {}
+    found: dict[str, dict[str, Statement]] = {}
     for module_info in pkgutil.iter_modules([str(FOLDER)]):
-        if module_info.name.startswith("_") or module_info.name == Path(__file__).stem:
+        if module_info.ispkg or module_info.name.startswith("_") or module_info.name == Path(__file__).stem:
             continue
         module = importlib.import_module(f"theory_checks.{module_info.name}")
-        entries = {}
+        family = module_info.name.split("_")[0]
         for entry in vars(module).values():
             if not isinstance(entry, Statement):
                 continue
-            if not entry.id.startswith(module_info.name + "/") or entry.id in entries:
-                raise ValueError(
-                    f"id: found {entry.id!r} in {module.__name__}, expected a new '{module_info.name}/...'"
-                )
-            entries[entry.id] = entry
-        if entries:
-            found[module_info.name] = entries
+            if not entry.id.startswith(family + "/") or entry.id in found.get(family, {}):
+                raise ValueError(f"id: found {entry.id!r} in {module.__name__}, expected a new '{family}/...'")
+            found.setdefault(family, {})[entry.id] = entry
     ids = {id for entries in found.values() for id in entries}
     for entry in (entry for entries in found.values() for entry in entries.values()):
         if entry.corrected is not None and entry.corrected not in ids:

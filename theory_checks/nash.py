@@ -16,9 +16,7 @@ from rlcore.nash import (
     OMD,
     NashMD,
     PreferenceGame,
-    best_response,
     critical_step_size,
-    duality_gap,
     egpo_step_size,
     equilibrium,
     geometric_mixture,
@@ -191,7 +189,7 @@ def unique_equilibrium(instance, pay=1.0):
     distance = jnp.sum(jnp.abs(jnp.exp(ends[0]) - jnp.exp(ends[1])))
     scale = 1 + tau * size(*ends, game.reference_logits)
     return [
-        Bound(duality_gap(game, instance.star), 0.0, scale, applies=instance.solved),
+        Bound(game.gap(instance.star), 0.0, scale, applies=instance.solved),
         Bound(jnp.where(instance.solved, 0.0, 1.0), 0.0, 1.0),
         Bound(2 * tau * distance, residuals[0] + residuals[1], scale),
     ]
@@ -214,10 +212,10 @@ def gap_identity(instance, bonus=0.0):
     game, log_p = instance.game, instance.start
     game = game._replace(preference=game.preference + bonus * jnp.eye(log_p.size))
     tau, reference = game.temperature, game.reference_logits
-    as_row = best_response(game, log_p)
+    as_row = game.best_response(log_p)
     as_column = log_normalise(reference - (game.preference.T @ jnp.exp(log_p)) / tau)
     by_definition = regularised_preference(game, as_row, log_p) - regularised_preference(game, log_p, as_column)
-    return identity(by_definition, duality_gap(game, log_p), 1 + tau * size(log_p, reference, as_row))
+    return identity(by_definition, game.gap(log_p), 1 + tau * size(log_p, reference, as_row))
 
 
 @statement(
@@ -264,7 +262,7 @@ def gap_sandwich(instance, heat=1.0):
         _, _, star, error, converged = with_equilibrium(game._replace(temperature=heat * tau), start)
 
     def both(log_p):
-        gap, divergence, factor = duality_gap(game, log_p), kl(log_p, star), 2 * (tau + a**2 / tau)
+        gap, divergence, factor = game.gap(log_p), kl(log_p, star), 2 * (tau + a**2 / tau)
         moved = factor * error * (jnp.sum(jnp.abs(jnp.exp(log_p) - jnp.exp(star))) / 2 + error)
         scale = gap + factor * (divergence + span(log_p - star) * size(log_p, star))
         return [
@@ -505,7 +503,7 @@ def nash_md_fixed_point(instance, biased=True, c=0.3, pull=0.2):
     game, start = instance.game, instance.start
     tau = game.temperature
     _, _, hot, error, converged = with_equilibrium(game._replace(temperature=tau / (1 - c)), start)
-    fixed = best_response(game, hot) if biased else instance.star
+    fixed = game.best_response(hot) if biased else instance.star
     solver = NashMD(pull / tau, mixture=c)
     moved = solver.step(game, solver.start(fixed), None).log_policy
     mixed = geometric_mixture(fixed, game.reference_logits, c)
@@ -673,7 +671,7 @@ def egpo_corollaries(instance, factor=1.0):
         return [
             Bound(distance, decay, decay + rounding, error * (1 + 4 * a / tau), converged),
             Bound(
-                duality_gap(game, lp),
+                game.gap(lp),
                 curvature * distance**2,
                 spread,
                 curvature * error * (2 * distance + error),

@@ -17,7 +17,6 @@ from rlcore.nash import (
     NashMDPG,
     PreferenceGame,
     critical_step_size,
-    duality_gap,
     equilibrium,
     log_normalise,
     observe_gap,
@@ -126,7 +125,7 @@ def run(config):
             step_size = sgd_step_size(rates[setting], NUM_ACTIONS, temperature)
             return {
                 "step_over_critical": step_size / critical_step_size(problem, star.value),
-                "equilibrium_gap": duality_gap(problem, star.value),
+                "equilibrium_gap": problem.gap(star.value),
             }
 
         return jax.vmap(of)(jnp.arange(config.num_games))

@@ -44,6 +44,14 @@ class PreferenceGame(NamedTuple):
     reference_logits: Array
     temperature: Array
 
+    def best_response(self, opponent: Float[Array, " n"]) -> Float[Array, " n"]:
+        """`best_response` in this game."""
+        return best_response(self.preference, opponent, self.reference_logits, self.temperature)
+
+    def gap(self, log_policy: Float[Array, " n"]) -> Float[Array, ""]:
+        """`duality_gap` in this game."""
+        return duality_gap(self.preference, log_policy, self.reference_logits, self.temperature)
+
 
 def preference_game(preference, reference_logits=None, temperature=1.0) -> PreferenceGame:
     """Build and check a preference game on the host.
@@ -192,15 +200,20 @@ def geometric_mixture(
     return log_normalise(mixture_logits(log_policy, log_reference, coefficient))
 
 
-def best_response(game: PreferenceGame, opponent: Float[Array, " n"]) -> Float[Array, " n"]:
+def best_response(
+    preference: Float[Array, "n n"],
+    opponent: Float[Array, " n"],
+    reference_logits: Float[Array, " n"],
+    temperature: Number,
+) -> Float[Array, " n"]:
     """The policy that is best against a fixed opponent in the regularised game.
 
-    Args: game: temperature > 0; opponent: float[n], log-probabilities.
+    Args: preference: float[n, n]; opponent: float[n], log-probabilities; reference_logits: float[n], up to a constant;
+      temperature: float[] > 0.
     Returns: float[n], log-probabilities of reference exp(P q / temperature).
     Source: derived: maximiser of a linear function minus a KL divergence. Cost: n^2, 2 n exponentials.
     """
-    rates = win_rates(game.preference - 0.5, opponent)
-    return log_normalise(game.reference_logits + rates / game.temperature)
+    return log_normalise(reference_logits + win_rates(preference - 0.5, opponent) / temperature)
 
 
 def regularised_preference(
@@ -231,19 +244,26 @@ def unregularised_gap(
     return 2 * jnp.max(advantage if available is None else jnp.where(available, advantage, -jnp.inf))
 
 
-def duality_gap(game: PreferenceGame, log_policy: Float[Array, " n"]) -> Float[Array, ""]:
+def duality_gap(
+    preference: Float[Array, "n n"],
+    log_policy: Float[Array, " n"],
+    reference_logits: Float[Array, " n"],
+    temperature: Number,
+) -> Float[Array, ""]:
     """Duality gap of a policy in the regularised game, exact and without cancellation.
 
-    Args: game: one game; at temperature 0 the unregularised gap over the available actions; log_policy: float[n].
+    Args: preference: float[n, n]; log_policy: float[n], normalised; reference_logits: float[n], up to a constant;
+      temperature: float[] >= 0; at 0 it is the unregularised gap over the available actions.
     Returns: float[], >= 0; 0 exactly at the equilibrium.
     Source: derived: max_p' P_tau(p' > p) - min_p' P_tau(p > p') = 2 tau KL(p || best response to p), by the duality
       of logsumexp and KL and skew-symmetry. A difference of game values would lose all digits below 1e-8.
     Cost: n^2, 5 n exponentials.
     """
-    cold = game.temperature == 0
-    warm = game._replace(temperature=jnp.where(cold, jnp.ones_like(game.temperature), game.temperature))
-    regularised = 2 * warm.temperature * kl(log_policy, best_response(warm, log_policy))
-    return jnp.where(cold, unregularised_gap(game.preference, log_policy, available_actions(game)), regularised)
+    temperature = jnp.asarray(temperature, log_policy.dtype)
+    cold = temperature == 0
+    warm = jnp.where(cold, jnp.ones_like(temperature), temperature)
+    regularised = 2 * warm * kl(log_policy, best_response(preference, log_policy, reference_logits, warm))
+    return jnp.where(cold, unregularised_gap(preference, log_policy, reference_logits > -jnp.inf), regularised)
 
 
 def observe_gap(game: PreferenceGame, state) -> Float[Array, ""]:
@@ -252,7 +272,7 @@ def observe_gap(game: PreferenceGame, state) -> Float[Array, ""]:
     Args: game: one game; state: any solver state with `log_policy`.
     Returns: float[]. Source: `duality_gap`. Cost: as `duality_gap`.
     """
-    return duality_gap(game, state.log_policy)
+    return game.gap(state.log_policy)
 
 
 def observe_kl(game: PreferenceGame, state) -> Float[Array, ""]:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from experiments.nash import egpo_simulations, rates
-from rlcore.nash import duality_gap, equilibrium, kl
+from rlcore.nash import equilibrium, kl
 from rlcore.solver import iterate
 
 
@@ -50,7 +50,7 @@ def test_simulations_start_at_the_reference_and_know_their_critical_step(monkeyp
         game = egpo_simulations.random_simulation_game(jax.random.fold_in(jax.random.key(0), 2), tau)
         first = data["gap"].sel(setting=i, game=2).isel(fraction=0)
         # One vmapped mat-vec instead of another: a few units of rounding of a gap below 2.
-        np.testing.assert_allclose(first, float(duality_gap(game, game.reference_logits)), rtol=1e-10)
+        np.testing.assert_allclose(first, float(game.gap(game.reference_logits)), rtol=1e-10)
     assert (data["equilibrium_gap"] < 1e-15).all()
     assert (
         data["gap"].sel(algorithm="EGPO").isel(fraction=-1) < data["gap"].sel(algorithm="EGPO").isel(fraction=0)

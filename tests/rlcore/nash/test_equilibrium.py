@@ -7,7 +7,7 @@ import pytest
 
 from envs.preferences import mostly_dominated, perturbed_rps, random_game, random_skew, rps, three_type, weighted_rps
 from rlcore.nash import (
-    duality_gap,
+    PreferenceGame,
     equilibrium,
     equilibrium_error,
     equilibrium_extragradient,
@@ -93,7 +93,9 @@ def test_continuation_reaches_low_temperatures(low):
     solutions = jax.vmap(lambda game: equilibrium(*game))(games)
     assert np.all(solutions.status == CONVERGED)
     # gap = 2 tau KL(pi || BR) <= tau residual^2 / 4 <= tau bound^2 / 4, and the bound's own rounding
-    assert np.all(jax.vmap(duality_gap)(games, solutions.value) <= games.temperature * solutions.bound**2 / 4 + 1e-15)
+    assert np.all(
+        jax.vmap(PreferenceGame.gap)(games, solutions.value) <= games.temperature * solutions.bound**2 / 4 + 1e-15
+    )
 
 
 def test_dominated_actions_are_exponentially_rare():

@@ -10,8 +10,6 @@ import pytest
 from envs.preferences import random_game, rps
 from rlcore.nash import (
     PreferenceGame,
-    best_response,
-    duality_gap,
     equilibrium,
     geometric_mixture,
     kl,
@@ -74,10 +72,10 @@ def test_gap_is_the_difference_of_the_two_values(games):
 
     def by_definition(game, policy):
         # the best reply attains both the largest and, by antisymmetry, the smallest value
-        reply = best_response(game, policy)
+        reply = game.best_response(policy)
         return regularised_preference(game, reply, policy) - regularised_preference(game, policy, reply)
 
-    difference = jax.vmap(duality_gap)(batch, policies) - jax.vmap(by_definition)(batch, policies)
+    difference = jax.vmap(PreferenceGame.gap)(batch, policies) - jax.vmap(by_definition)(batch, policies)
     assert np.all(np.abs(difference) <= tolerance)
 
 
@@ -86,7 +84,7 @@ def test_best_response_beats_every_other_reply(games):
     others = jax.random.normal(jax.random.key(1), (200, 20, 6))
 
     def advantage(game, policy, replies):
-        best = regularised_preference(game, best_response(game, policy), policy)
+        best = regularised_preference(game, game.best_response(policy), policy)
         return best - jax.vmap(lambda r: regularised_preference(game, log_normalise(r), policy))(replies)
 
     assert np.all(jax.vmap(advantage)(batch, policies, others) >= -tolerance[:, None])
@@ -106,12 +104,12 @@ def test_equilibrium_beats_a_policy_by_temperature_times_kl(games):
 
 def test_gap_is_equivalent_to_kl_from_the_equilibrium(games):
     batch, policies, stars, tolerance = games
-    gap, distance = jax.vmap(duality_gap)(batch, policies), jax.vmap(kl)(policies, stars)
+    gap, distance = jax.vmap(PreferenceGame.gap)(batch, policies), jax.vmap(kl)(policies, stars)
     largest = jnp.max(jnp.abs(batch.preference - 0.5), axis=(1, 2))
     lower = 2 * batch.temperature * distance
     upper = 2 * (batch.temperature + largest**2 / batch.temperature) * distance
     assert np.all(gap >= lower - tolerance) and np.all(gap <= upper + tolerance)
-    assert np.all(jax.vmap(duality_gap)(batch, stars) <= 1e-24)
+    assert np.all(jax.vmap(PreferenceGame.gap)(batch, stars) <= 1e-24)
 
 
 def test_antisymmetry_and_values(games):
@@ -130,8 +128,8 @@ def test_gap_without_temperature():
     # against (.5, .3, .2): 3 beats 1 .5 of the time and loses to 2 .3 of it, etc.
     expected = 2 * 0.4 * max(0.3 - 0.2, 0.2 - 0.5, 0.5 - 0.3)
     np.testing.assert_allclose(unregularised_gap(game.preference, policy), expected, rtol=1e-14)
-    np.testing.assert_allclose(duality_gap(game, policy), expected, rtol=1e-14)
-    cold = duality_gap(game._replace(temperature=jnp.array(1e-9)), policy)
+    np.testing.assert_allclose(game.gap(policy), expected, rtol=1e-14)
+    cold = game._replace(temperature=jnp.array(1e-9)).gap(policy)
     np.testing.assert_allclose(cold, expected, atol=1e-8)  # tau times log-probabilities
 
 
@@ -149,15 +147,15 @@ def test_an_unavailable_action_changes_nothing():
         np.pad(game.preference, (0, 1), constant_values=0.5), np.append(game.reference_logits, -np.inf), 0.2
     )
     wide = jnp.append(policy, -jnp.inf)
-    for function in (duality_gap, best_response, lambda g, p: kl(p, g.reference_logits)):
+    for function in (PreferenceGame.gap, PreferenceGame.best_response, lambda g, p: kl(p, g.reference_logits)):
         narrow, padded_result = function(game, policy), function(padded, wide)
         np.testing.assert_allclose(padded_result[:4] if padded_result.ndim else padded_result, narrow, rtol=1e-12)
-    assert best_response(padded, wide)[4] == -np.inf
-    assert duality_gap(padded._replace(temperature=jnp.array(0.0)), wide) == unregularised_gap(game.preference, policy)
-    gradient = jax.grad(lambda g: duality_gap(g, wide))(padded)
+    assert padded.best_response(wide)[4] == -np.inf
+    assert padded._replace(temperature=jnp.array(0.0)).gap(wide) == unregularised_gap(game.preference, policy)
+    gradient = jax.grad(lambda g: g.gap(wide))(padded)
     assert all(np.all(np.isfinite(x)) for x in gradient)
     state = PolicyState(wide, jnp.array(0))
-    assert observe_gap(padded, state) == duality_gap(padded, wide)
+    assert observe_gap(padded, state) == padded.gap(wide)
     assert observe_kl(padded, state) == kl(wide, padded.reference_logits)
 
 
@@ -165,8 +163,8 @@ def test_relabelling_actions_relabels_everything():
     game, policy = random_game(jax.random.key(6), 5)
     order = jnp.array([3, 0, 4, 1, 2])
     moved = PreferenceGame(game.preference[order][:, order], game.reference_logits[order], game.temperature)
-    np.testing.assert_allclose(duality_gap(moved, policy[order]), duality_gap(game, policy), rtol=1e-12)
-    np.testing.assert_allclose(best_response(moved, policy[order]), best_response(game, policy)[order], rtol=1e-12)
+    np.testing.assert_allclose(moved.gap(policy[order]), game.gap(policy), rtol=1e-12)
+    np.testing.assert_allclose(moved.best_response(policy[order]), game.best_response(policy)[order], rtol=1e-12)
 
 
 def test_constructor_normalises_broadcasts_and_keeps_the_dtype():
@@ -177,10 +175,10 @@ def test_constructor_normalises_broadcasts_and_keeps_the_dtype():
     assert [x.shape for x in batch] == [(3, 2, 2), (3, 2), (3,)]
     grid = preference_game(np.full((2, 2), 0.5), np.zeros((4, 1, 2)), np.ones(3))
     assert [x.shape for x in grid] == [(4, 3, 2, 2), (4, 3, 2), (4, 3)]
-    assert jax.vmap(duality_gap)(batch, batch.reference_logits).shape == (3,)
+    assert jax.vmap(PreferenceGame.gap)(batch, batch.reference_logits).shape == (3,)
     single = preference_game(np.float32([[0.5, 0.1], [0.9, 0.5]]), np.zeros(2), 0.1)
     assert {x.dtype for x in single} == {jnp.dtype("float32")}
-    assert duality_gap(single, single.reference_logits).dtype == jnp.float32
+    assert single.gap(single.reference_logits).dtype == jnp.float32
 
 
 HALF = np.full((2, 2), 0.5)

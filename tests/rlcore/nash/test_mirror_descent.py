@@ -17,7 +17,6 @@ from rlcore.nash import (
     NashMDPG,
     OnlineDPO,
     OptimisticMD,
-    best_response,
     check_step_size,
     critical_step_size,
     equilibrium,
@@ -139,7 +138,7 @@ def test_nash_md_schedule_rate_and_its_first_step(games):
     distances = jax.vmap(run)(batch, starts, stars)
     assert np.all(2 * batch.temperature[:, None] ** 2 * distances <= 1 / (steps[None, :] + 1.0))
     first = jax.vmap(lambda game, start: NashMD().step(game, NashMD().start(start), None).log_policy)(batch, starts)
-    reply = jax.vmap(lambda game: best_response(game, game.reference_logits))(batch)
+    reply = jax.vmap(lambda game: game.best_response(game.reference_logits))(batch)
     np.testing.assert_allclose(first, reply, rtol=0, atol=1e-13)
     assert nash_md_schedule(0.5, 2) == 1.0
 
@@ -153,7 +152,7 @@ def test_constant_step_stops_at_the_biased_point(step_size, mixture):
     state, _ = iterate(solver, game, 3000, state=solver.start(start))
     warmer = equilibrium(game.preference, game.reference_logits, tau / (1 - c)).value
     # at the fixed point rounding of a step, eps |log pi|, is amplified by 1 / (eta tau) at most a few times
-    np.testing.assert_allclose(state.log_policy, best_response(game, warmer), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(state.log_policy, game.best_response(warmer), rtol=0, atol=1e-13)
     mixed = geometric_mixture(state.log_policy, game.reference_logits, c)
     np.testing.assert_allclose(mixed, warmer, rtol=0, atol=1e-13)
     assert kl(equilibrium(*game).value, state.log_policy) > 1e-5
