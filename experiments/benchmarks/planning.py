@@ -11,9 +11,11 @@ What a peer builds before it solves (its matrices, nested lists, checks) is "set
 its time. The like-for-like rows of this library are therefore the "prepared" ones, which start from
 `rlcore.planning.prepare(problem)`; the others lay the problem out anew at every call.
 
-Measured on 2 shared AMD EPYC cores (JAX 0.10.2, QuantEcon 0.11.4; load average 3 to 4 from other work, so read the
-ratios), fastest peer's median over ours: 20000 x 10 x 10 prepared MPI 28 ms, 1.40 (52.6 ms and 0.76 with the layout);
-1000000 x 4 x 4 1.62 (1.49); batch of 1000 MPI "map" 48.6 ms, 11.9 against mdpsolver and 16.9 against QuantEcon.
+Measured on 2 AMD EPYC cores (JAX 0.10.2, QuantEcon 0.11.4), fastest peer's median over ours: 1000 x 10 x 5 prepared MPI
+0.37 ms, 3.1 (0.53 ms and 2.2 with the layout); 20000 x 10 x 10 prepared MPI 18.8 ms, 1.17 (43 ms and 0.51);
+1000000 x 4 x 4 prepared VI 484 ms, 3.8 (637 ms and 2.9). Batch of 1000, idle machine: MPI "map" 40 ms, 6.0 against
+QuantEcon's dense PI and 8.1 against its MPI. "map" uses one core: two lax.maps in one program run 62 ms, 4 lanes at a
+time 42 to 47 ms, and one map on each of two simulated devices 27 ms.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Many problems at once, without running every one of them as long as the slowest.
 
 Measured on 2 CPU cores in float64, 1000 random problems of (S,A,B) = (100,5,5), discounts .9 to .999, to 1e-6, in ms
-(`python -m experiments.benchmarks.planning`): modified policy iteration map 49, bucket (64 wide) 132, vmap 192; policy
-iteration 145, 224, 309; value iteration map 89, vmap 549. Hence "map" is the default; there is no measurement on an
+(`python -m experiments.benchmarks.planning`): modified policy iteration map 40, bucket (64 wide) 59, vmap 81; policy
+iteration 115, 105, 135; value iteration 74, 98, 203. Hence "map" is the default; there is no measurement on an
 accelerator.
 """
 
