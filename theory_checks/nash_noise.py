@@ -144,7 +144,7 @@ def any_noise(instance, product=1.0, difference=1.0):
 def outcomes(magnitudes):
     """Independent random signs times magnitudes float[n]: all outcomes, float[2^n, n], equally likely."""
     n = magnitudes.size
-    return magnitudes * jnp.asarray(2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) - 1)
+    return magnitudes[None] * jnp.asarray(2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) - 1)
 
 
 @statement(
@@ -183,7 +183,7 @@ def sign_noise(instance, fresh=True, drift=0.0):
 def difference_law(win, levels):
     """(values, probabilities) of x_0 - x_1, x_y the mean of N labels of probability win[y]: float[2 N + 1] each."""
     count = levels.size - 1
-    successes = jnp.arange(count + 1)
+    successes = jnp.arange(count + 1.0)
     choose = jax.scipy.special.gammaln(count + 1.0) - jax.scipy.special.gammaln(successes + 1.0)
     choose = choose - jax.scipy.special.gammaln(count - successes + 1.0)
     log_law = lambda p: (  # noqa: E731
@@ -194,7 +194,7 @@ def difference_law(win, levels):
     first, second = jnp.exp(log_law(win[0])), jnp.exp(log_law(win[1]))
     other = np.arange(count + 1) - np.arange(-count, count + 1)[:, None]
     inside = (other >= 0) & (other <= count)
-    law = jnp.sum(jnp.where(inside, first * second[np.where(inside, other, 0)], 0.0), axis=1)
+    law = jnp.sum(jnp.where(inside, first[None] * second[np.where(inside, other, 0)], 0.0), axis=1)
     return jnp.arange(-count, count + 1) / count, law / jnp.sum(law)
 
 
