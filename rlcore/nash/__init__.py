@@ -51,6 +51,7 @@ from rlcore.nash.oracle import (
     labelled_game,
     query,
 )
+from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
 
 __all__ = [
     "EGPO",
@@ -69,6 +70,10 @@ __all__ = [
     "PolicyState",
     "PreferenceGame",
     "Queries",
+    "SampledEGPO",
+    "SampledIPO1",
+    "SampledIPO2",
+    "SampledNashMDPG",
     "available_actions",
     "bernoulli",
     "best_response",
