@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.nash.game import PreferenceGame, log_normalise
+from rlcore.nash.oracle import bernoulli, estimate_win_rates
 from rlcore.types import Array, Float, Int, Key, Number
 
 __all__ = [
@@ -394,50 +395,6 @@ NOISE = {
     "heteroscedastic": heteroscedastic,
     "position_bias": position_bias,
 }
-
-
-def bernoulli(
-    key: Key[Array, ""], preference: Float[Array, "n n"], i: Int[Array, "..."], j: Int[Array, "..."]
-) -> Float[Array, "..."]:
-    """Sampled labels: 1 with probability P[i, j], else 0.
-
-    Args: key; preference: float[n, n]; i, j: int[...] of one shape, actions compared.
-    Returns: float[...], in {0, 1}. Source: derived: definition. Cost: one uniform per label.
-    """
-    win = preference[i, j]
-    return (jax.random.uniform(key, win.shape, win.dtype) < win).astype(win.dtype)
-
-
-def estimate_win_rates(
-    key: Key[Array, ""],
-    preference: Float[Array, "n n"],
-    log_policy: Float[Array, " n"],
-    num_labels: int,
-    common_opponents: bool = True,
-) -> Float[Array, " n"]:
-    """Unbiased estimate of P exp(log_policy) from fresh labels against sampled opponents.
-
-    Call it with a new key at every query; in extragradient methods also at the half step.
-
-    Args: key; preference: float[n, n]; log_policy: float[n]; num_labels: labels per action, static;
-      common_opponents: the same opponents for all actions (labels stay independent), static.
-    Returns: float[n], multiples of 1 / num_labels.
-    Raises: ValueError for num_labels < 1.
-    Source: derived: mean of independent labels. Cost: n num_labels labels.
-    """
-    _check_size("num_labels", num_labels, 1)
-    n = log_policy.shape[0]
-    opponent_key, label_key = jax.random.split(key)
-    shape = (num_labels,) if common_opponents else (n, num_labels)
-    # A uniform against the cumulative distribution: far cheaper on a CPU than jax.random.categorical. The product may
-    # round up to the total, hence the minimum.
-    cumulative = jnp.cumsum(jnp.exp(log_policy))
-    uniform = jax.random.uniform(opponent_key, shape, log_policy.dtype) * cumulative[-1]
-    opponents = jnp.broadcast_to(
-        jnp.minimum(jnp.searchsorted(cumulative, uniform, side="right"), n - 1), (n, num_labels)
-    )
-    actions = jnp.broadcast_to(jnp.arange(n)[:, None], (n, num_labels))
-    return jnp.mean(bernoulli(label_key, preference, actions, opponents), axis=1)
 
 
 def random_game(

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlcore.nash.game import PreferenceGame, win_rates
+from rlcore.nash.game import PreferenceGame
 from rlcore.nash.mirror_descent import mirror_step
+from rlcore.nash.oracle import Queries, split
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = ["EGPO", "OMWU", "ExtragradientState", "OptimisticMD", "OptimisticState", "egpo_step_size"]
@@ -47,7 +48,7 @@ def egpo_step_size(game: PreferenceGame) -> Float[Array, ""]:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class EGPO:
+class EGPO(Queries):
     """Extragradient preference optimisation: a half step, then a step from the same place against the half step.
 
     The same as Nash Mirror Prox (its eta_MP gives step_size = eta_MP / (tau (1 + eta_MP))) and the predictive update
@@ -55,6 +56,8 @@ class EGPO:
 
     step_size: float[] or None; None is 1 / (temperature + 1/2), proved for every game; `egpo_step_size(game)` is
       larger where all preferences are far from 0 and 1.
+    labels, common_opponents: static, as in `Queries`; with N labels per action and query KL from the equilibrium stops
+      at most at step_size s / (8 tau (1 - step_size a)), s = n / N (docs/proofs/nash.md, T6).
     Source: Zhou, Fazel and Du (2025), arXiv 2503.08942, released code. Cost per step: 2 n^2, 4 n exponentials.
     """
 
@@ -69,20 +72,22 @@ class EGPO:
         return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: ExtragradientState, key: RandomKey = None) -> ExtragradientState:
-        """One step of two preference queries; nothing is sampled."""
+        """One step of two preference queries, each with fresh labels where they are sampled."""
         step_size = 1 / (problem.temperature + 0.5) if self.step_size is None else self.step_size
         here = state.log_policy
-        half_step = mirror_step(problem, here, win_rates(problem.preference, here), step_size)
-        log_policy = mirror_step(problem, here, win_rates(problem.preference, half_step), step_size)
+        here_key, half_key = split(key, 2)
+        half_step = mirror_step(problem, here, self.query(problem, jnp.exp(here), here_key), step_size)
+        log_policy = mirror_step(problem, here, self.query(problem, jnp.exp(half_step), half_key), step_size)
         return ExtragradientState(log_policy, half_step, state.t + 1)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class OptimisticMD:
+class OptimisticMD(Queries):
     """Extragradient with one preference query per step: twice the present win rates minus the previous ones.
 
-    step_size: float[].
+    step_size: float[]. labels, common_opponents: static, as in `Queries`; a step's labels count twice now and are
+      subtracted once in the next step.
     Source: derived: the optimistic form of `EGPO`, as in Rakhlin and Sridharan (2013).
     Cost per step: n^2, 2 n exponentials.
     """
@@ -98,8 +103,8 @@ class OptimisticMD:
         return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: OptimisticState, key: RandomKey = None) -> OptimisticState:
-        """One step; nothing is sampled."""
-        rates = win_rates(problem.preference, state.log_policy)
+        """One step; `key` is used where labels are sampled."""
+        rates = self.query(problem, jnp.exp(state.log_policy), key)
         previous = jnp.where(state.t == 0, rates, state.rates)
         log_policy = mirror_step(problem, state.log_policy, 2 * rates - previous, self.step_size)
         return OptimisticState(log_policy, rates, state.t + 1)
@@ -112,10 +117,10 @@ class OMWU(OptimisticMD):
 
     The game's temperature is not used; the last iterate converges where `MWU` cycles.
 
-    step_size: float[].
+    step_size: float[]. labels, common_opponents: static, as in `Queries`.
     Source: Daskalakis and Panageas (2019), arXiv 1807.04252. Cost per step: n^2, 2 n exponentials.
     """
 
     def step(self, problem: PreferenceGame, state: OptimisticState, key: RandomKey = None) -> OptimisticState:
-        """One step; nothing is sampled."""
+        """One step; `key` is used where labels are sampled."""
         return super().step(problem._replace(temperature=jnp.zeros_like(problem.temperature)), state, key)

@@ -2,8 +2,9 @@
 
 All steps have the explicit form `L((1 - eta tau) log_policy + eta tau log_reference + eta g)`: L normalises, eta is the
 step size, tau the game's temperature, g win rates. They differ in the opponent that g is measured against. A constant
-added to g changes nothing. The domain is 0 < eta tau <= 1: `check_step_size` tests it on the host; inside traced code
-it is the caller's promise, and outside it the iterates still are policies but no theorem applies.
+added to g changes nothing; with the static field `labels`, g is estimated from sampled preferences. The domain is
+0 < eta tau <= 1: `check_step_size` tests it on the host; inside traced code it is the caller's promise, and outside it
+the iterates still are policies but no theorem applies.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ from rlcore.nash.game import (
     log_normalise,
     mixture_logits,
     unregularised_gap,
-    win_rates,
 )
+from rlcore.nash.oracle import Queries
 from rlcore.types import Array, Float, Number, RandomKey
 
 __all__ = [
@@ -100,12 +101,13 @@ def nash_md_schedule(temperature: Number, t: Number) -> Number:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class NashMD(Memoryless):
+class NashMD(Memoryless, Queries):
     """Nash-MD: mirror descent whose opponent is the geometric mixture of policy and reference.
 
     step_size: float[] or None; None is the schedule 2 / (temperature (t + 2)), which needs temperature > 0.
     mixture: float[] or None, the opponent's weight c on the reference; None is Nash-MD's own c = step_size *
       temperature. With c = 0 it is OMD; with any c it is the natural policy gradient of Nash-MD-PG(c).
+    labels, common_opponents: static, as in `Queries`.
 
     With a constant step the only fixed point is the best response to the equilibrium at temperature tau / (1 - c), not
     the equilibrium: `equilibrium` of that game tells where it stops.
@@ -116,7 +118,7 @@ class NashMD(Memoryless):
     mixture: Array | float | None = None
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
-        """One step; nothing is sampled."""
+        """One step; `key` is used where labels are sampled."""
         dtype = state.log_policy.dtype
         if self.step_size is None:
             # eta tau computed as such: at t = 0 it is exactly 1, and the start is forgotten exactly.
@@ -130,13 +132,13 @@ class NashMD(Memoryless):
             opponent = centre
         else:
             opponent = mixture_logits(state.log_policy, problem.reference_logits, self.mixture)
-        rates = jnp.matmul(problem.preference, jax.nn.softmax(opponent), precision="highest")
+        rates = self.query(problem, jax.nn.softmax(opponent), key)
         return PolicyState(log_normalise(centre + step_size * rates), state.t + 1)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class OMD(Memoryless):
+class OMD(Memoryless, Queries):
     """Online mirror descent against oneself: the explicit step whose opponent is the current policy.
 
     The same iteration under other names, each with its conversion to `step_size` (eta) at temperature tau:
@@ -146,33 +148,35 @@ class OMD(Memoryless):
       Natural policy gradient in self-play with rate lr: eta = lr.
 
     step_size: float[], converges linearly for eta <= tau / (tau^2 + a^2), a = max |P - 1/2|.
+    labels, common_opponents: static, as in `Queries`.
     Source: Zhang et al. (2025), INPO, equation 5. Cost per step: n^2, 2 n exponentials.
     """
 
     step_size: Array | float
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
-        """One step; nothing is sampled."""
-        rates = win_rates(problem.preference, state.log_policy)
+        """One step; `key` is used where labels are sampled."""
+        rates = self.query(problem, jnp.exp(state.log_policy), key)
         return PolicyState(mirror_step(problem, state.log_policy, rates, self.step_size), state.t + 1)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class MMD(Memoryless):
+class MMD(Memoryless, Queries):
     """Magnetic mirror descent in its own, implicit form: OMD with step h / (1 + h tau), any h > 0.
 
     step_size: float[], the implicit step h: `L((log_policy + h tau log_reference + h P p) / (1 + h tau))`.
+    labels, common_opponents: static, as in `Queries`.
     Source: Sokota et al. (2023), arXiv 2206.05825, released code. Cost per step: n^2, 2 n exponentials.
     """
 
     step_size: Array | float
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
-        """One step; nothing is sampled."""
+        """One step; `key` is used where labels are sampled."""
         h, tau = self.step_size, problem.temperature
         available = available_actions(problem)
-        rates = win_rates(problem.preference, state.log_policy)
+        rates = self.query(problem, jnp.exp(state.log_policy), key)
         pull = tau * jnp.where(available, problem.reference_logits, 0)
         logits = (jnp.where(available, state.log_policy, 0) + h * (pull + rates)) / (1 + h * tau)
         return PolicyState(log_normalise(jnp.where(available, logits, -jnp.inf)), state.t + 1)
@@ -180,13 +184,13 @@ class MMD(Memoryless):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class MWU:
+class MWU(Queries):
     """Multiplicative weights against oneself: no pull to the reference, output the average of probabilities.
 
     The game's temperature is not used. The same as exact DNO, SPO and SPPO. The last iterate cycles outwards; the
     average after T steps has unregularised gap <= sqrt(2 log n / T) for step_size = sqrt(8 log n / T) from uniform.
 
-    step_size: float[].
+    step_size: float[]. labels, common_opponents: static, as in `Queries`.
     Source: Freund and Schapire (1999). Cost per step: n^2, 2 n exponentials.
     """
 
@@ -201,9 +205,9 @@ class MWU:
         return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: AverageState, key: RandomKey = None) -> AverageState:
-        """One step; nothing is sampled."""
+        """One step; `key` is used where labels are sampled."""
         policy = jnp.exp(state.log_policy)
-        rates = jnp.matmul(problem.preference, policy, precision="highest")
+        rates = self.query(problem, policy, key)
         average = state.average + (policy - state.average) / (state.t + 1).astype(policy.dtype)
         return AverageState(log_normalise(state.log_policy + self.step_size * rates), average, state.t + 1)
 
