@@ -44,6 +44,7 @@ class Config:
 
 
 QUICK = Config(num_steps=400, num_rows=21)
+REFERENCES = {}  # no number of the sampled panel was read
 
 
 def make_solver(algorithm, sampled, samples):

@@ -12,7 +12,7 @@ from rlcore.nash import MMD, PreferenceGame, equilibrium, log_normalise
 from rlcore.solver import iterate
 from rlcore.sweep import sweep
 
-TITLE = "Magnetic mirror descent on perturbed rock-paper-scissors: equilibria at three temperatures"
+TITLE = "Magnetic mirror descent on perturbed rock-paper-scissors: equilibria at three temperatures (a study)"
 PRECISION = "float64"
 ACTIONS = ("rock", "paper", "scissors")
 
@@ -25,7 +25,7 @@ class Config:
     num_rows: int = 201
 
 
-QUICK = Config()
+QUICK = Config(num_rows=101)
 
 # The equilibria stand in the released code as constants that its runs are measured against: not the output of a run.
 # A prototype of this project solved for them again, to all digits given, and that is the kind they get.

@@ -31,6 +31,7 @@ class Config:
 
 
 QUICK = Config(points=12, num_steps=300, games=GAMES[:2])
+REFERENCES = {}  # the boundary drawn is the closed form, no reading of a published figure
 
 
 def make_game(name, temperature):
@@ -71,6 +72,11 @@ def run(config):
 
     edge = sweep(boundary, {"temperature": temperatures}, static={"game": config.games})
     return data.merge(edge.drop_attrs(), join="exact").assign_attrs(title=TITLE)
+
+
+def measured(data):
+    """Nothing is compared."""
+    return {}
 
 
 def plot(data):
