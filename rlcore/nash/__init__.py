@@ -10,6 +10,7 @@ from rlcore.nash.equilibrium import (
     two_action_equilibrium,
 )
 from rlcore.nash.extragradient import EGPO, OMWU, ExtragradientState, OptimisticMD, OptimisticState, egpo_step_size
+from rlcore.nash.fictitious import BestResponse, EMAState, FictitiousPlay, NashEMA, NashEMAPG, NashEMAStart
 from rlcore.nash.game import (
     PreferenceGame,
     available_actions,
@@ -27,12 +28,15 @@ from rlcore.nash.game import (
     win_probability,
     win_rates,
 )
-from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, sgd_step_size
+from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
 from rlcore.nash.mirror_descent import (
+    GPO,
     MMD,
     MWU,
     OMD,
     AverageState,
+    MagnetState,
+    MovingMagnetMMD,
     NashMD,
     PolicyState,
     check_step_size,
@@ -43,16 +47,29 @@ from rlcore.nash.mirror_descent import (
     observe_average_gap,
     omd_step_size,
 )
+from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
+from rlcore.nash.proximal import ProximalPoint, ProximalState
 
 __all__ = [
+    "APO",
     "EGPO",
+    "GPO",
     "IPO2",
     "MMD",
     "MWU",
     "OMD",
     "OMWU",
+    "APOState",
     "AverageState",
+    "BestResponse",
+    "EMAState",
     "ExtragradientState",
+    "FictitiousPlay",
+    "MagnetState",
+    "MovingMagnetMMD",
+    "NashEMA",
+    "NashEMAPG",
+    "NashEMAStart",
     "NashMD",
     "NashMDPG",
     "OnlineDPO",
@@ -60,6 +77,10 @@ __all__ = [
     "OptimisticState",
     "PolicyState",
     "PreferenceGame",
+    "ProximalPoint",
+    "ProximalState",
+    "apo_gain",
+    "apo_policy",
     "available_actions",
     "best_response",
     "check_step_size",
@@ -82,6 +103,7 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
+    "policy_gradient",
     "preference_game",
     "regularised_preference",
     "sgd_step_size",
