@@ -5,11 +5,12 @@ from rlcore.nash.equilibrium import (
     equilibrium,
     equilibrium_error,
     equilibrium_extragradient,
-    equilibrium_lp,
+    lottery,
     three_cycle_equilibrium,
     two_action_equilibrium,
 )
 from rlcore.nash.extragradient import EGPO, OMWU, ExtragradientState, OptimisticMD, OptimisticState, egpo_step_size
+from rlcore.nash.fictitious import BestResponse, EMAState, FictitiousPlay, NashEMA, NashEMAPG, NashEMAStart
 from rlcore.nash.game import (
     PreferenceGame,
     available_actions,
@@ -27,12 +28,15 @@ from rlcore.nash.game import (
     win_probability,
     win_rates,
 )
-from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, sgd_step_size
+from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
 from rlcore.nash.mirror_descent import (
+    GPO,
     MMD,
     MWU,
     OMD,
     AverageState,
+    MagnetState,
+    MovingMagnetMMD,
     NashMD,
     PolicyState,
     check_step_size,
@@ -52,16 +56,29 @@ from rlcore.nash.oracle import (
     query,
 )
 from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
+from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
+from rlcore.nash.proximal import ProximalPoint, ProximalState
 
 __all__ = [
+    "APO",
     "EGPO",
+    "GPO",
     "IPO2",
     "MMD",
     "MWU",
     "OMD",
     "OMWU",
+    "APOState",
     "AverageState",
+    "BestResponse",
+    "EMAState",
     "ExtragradientState",
+    "FictitiousPlay",
+    "MagnetState",
+    "MovingMagnetMMD",
+    "NashEMA",
+    "NashEMAPG",
+    "NashEMAStart",
     "NashMD",
     "NashMDPG",
     "OnlineDPO",
@@ -74,6 +91,10 @@ __all__ = [
     "SampledIPO1",
     "SampledIPO2",
     "SampledNashMDPG",
+    "ProximalPoint",
+    "ProximalState",
+    "apo_gain",
+    "apo_policy",
     "available_actions",
     "bernoulli",
     "best_response",
@@ -93,6 +114,7 @@ __all__ = [
     "kl",
     "labelled_game",
     "log_normalise",
+    "lottery",
     "mirror_step",
     "mixture_logits",
     "nash_md_schedule",
@@ -100,6 +122,7 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
+    "policy_gradient",
     "preference_game",
     "query",
     "regularised_preference",

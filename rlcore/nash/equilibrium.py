@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.nash.extragradient import EGPO
-from rlcore.nash.game import PreferenceGame, available_actions, log_normalise
+from rlcore.nash.game import PreferenceGame, available_actions, log_normalise, preference_game
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT, Solution, fixed_point
 from rlcore.types import Array, Float, Number
 
@@ -21,7 +21,7 @@ __all__ = [
     "equilibrium",
     "equilibrium_error",
     "equilibrium_extragradient",
-    "equilibrium_lp",
+    "lottery",
     "three_cycle_equilibrium",
     "two_action_equilibrium",
 ]
@@ -225,20 +225,26 @@ def equilibrium_extragradient(
     return Solution(log_policy, status, solution.steps, bound)
 
 
-def equilibrium_lp(preference) -> tuple[np.ndarray, float]:
-    """A von Neumann winner of the game without temperature, by linear programming on the host.
+def lottery(preference) -> np.ndarray:
+    """A von Neumann winner (maximal lottery): an unregularised maximin policy, by linear programming on the host.
+
+    The programme finds the support; a linear solve on it then gives the probabilities to rounding, where it verifies.
 
     Args: preference: float[n, n], concrete.
-    Returns: (policy, value): float[n] probabilities and the game's value minus 1/2, which is 0.
-    Raises: ValueError unless `preference` is a finite square matrix; RuntimeError if the solver fails.
-    Source: derived: maximise v subject to (P - 1/2)^T x >= v, x a distribution; unique for almost every preference.
-    Cost: one linear programme of n + 1 variables (HiGHS).
+    Returns: float64[n], probabilities; no policy beats it with probability above 1/2. Unique for almost every game.
+    Raises: ValueError unless `preference` is one finite n x n matrix of probabilities with P + P^T = 1; RuntimeError if
+      the solver fails or its value is not the 1/2 that symmetry demands.
+    Source: derived: maximise v subject to (P - 1/2)^T x >= v, x a distribution. On the support of a winner that loses
+      to every other action A x = 0: a linear system.
+    Cost: one linear programme of n + 1 variables (HiGHS) and one solve of the size of the support.
     """
     from scipy.optimize import linprog
 
-    payoff = np.asarray(preference, np.float64) - 0.5
-    if payoff.ndim != 2 or payoff.shape[0] != payoff.shape[1] or not np.all(np.isfinite(payoff)):
-        raise ValueError(f"preference: found shape {payoff.shape}, expected a finite square matrix")
+    if np.ndim(preference) != 2:
+        raise ValueError(f"preference: found shape {np.shape(preference)}, expected one n x n matrix")
+    preference_game(preference)  # checks the entries
+    preference = np.asarray(preference, np.float64)
+    payoff = (preference - preference.T) / 2
     n = payoff.shape[0]
     outcome = linprog(
         np.append(np.zeros(n), -1.0),
@@ -248,11 +254,34 @@ def equilibrium_lp(preference) -> tuple[np.ndarray, float]:
         b_eq=[1.0],
         bounds=[(0, None)] * n + [(None, None)],
         method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     if outcome.status != 0:
-        raise RuntimeError(f"equilibrium_lp: found HiGHS status {outcome.status} ({outcome.message}), expected optimal")
+        raise RuntimeError(f"lottery: found HiGHS status {outcome.status} ({outcome.message}), expected optimal")
+    # HiGHS's tolerance is 1e-10 per constraint.
+    if abs(outcome.x[n]) > 1e-8:
+        raise RuntimeError(f"lottery: found the value 1/2 + {outcome.x[n]:.3g} by HiGHS, expected 1/2")
     policy = np.maximum(outcome.x[:n], 0.0)
-    return policy / policy.sum(), float(outcome.x[n])
+    policy = policy / policy.sum()
+    polished = _polish(payoff, policy)
+    return policy if polished is None else polished
+
+
+def _polish(payoff: np.ndarray, policy: np.ndarray) -> np.ndarray | None:
+    """The solution of A x = 0, sum x = 1 on the support of `policy`, or None unless it is a better winner."""
+    support = np.flatnonzero(policy > 1e-9)
+    k = support.size
+    # The multiplier v of the sum is the value, 0: the bordered matrix is square, and regular where x is unique.
+    bordered = np.block([[payoff[np.ix_(support, support)], np.ones((k, 1))], [np.ones((1, k)), np.zeros((1, 1))]])
+    try:
+        x = np.linalg.solve(bordered, np.append(np.zeros(k), 1.0))[:k]
+    except np.linalg.LinAlgError:
+        return None
+    if not np.all(x > 0):
+        return None
+    candidate = np.zeros_like(policy)
+    candidate[support] = x / x.sum()
+    return candidate if np.max(payoff @ candidate) <= np.max(payoff @ policy) else None
 
 
 def two_action_equilibrium(

@@ -16,7 +16,7 @@ from rlcore.nash.game import PreferenceGame, available_actions, log_normalise, m
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.types import Array, Float, Number, RandomKey
 
-__all__ = ["IPO2", "NashMDPG", "OnlineDPO", "sgd_step_size"]
+__all__ = ["IPO2", "NashMDPG", "OnlineDPO", "policy_gradient", "sgd_step_size"]
 
 
 def sgd_step_size(learning_rate: Number, num_actions: int, temperature: Number) -> Number:
@@ -34,6 +34,20 @@ def sgd_step_size(learning_rate: Number, num_actions: int, temperature: Number) 
 def _log_ratio(game: PreferenceGame, log_policy: Float[Array, " n"]) -> Float[Array, " n"]:
     available = available_actions(game)
     return jnp.where(available, log_policy, 0) - jnp.where(available, game.reference_logits, 0)
+
+
+def policy_gradient(
+    game: PreferenceGame, log_policy: Float[Array, " n"], opponent: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Gradient in the logits of P(policy beats opponent) - tau KL(policy || reference), the opponent held fixed.
+
+    Args: game: one game; log_policy: float[n]; opponent: float[n], probabilities.
+    Returns: float[n], summing to 0. Source: derived: p (w - <p, w>), w = P q - 1/2 - tau r. Cost: n^2, n exponentials.
+    """
+    p = jnp.exp(log_policy)
+    advantage = jnp.matmul(game.preference - 0.5, opponent, precision="highest")
+    weight = advantage - game.temperature * _log_ratio(game, log_policy)
+    return p * (weight - jnp.dot(p, weight, precision="highest"))
 
 
 def _opponent(game: PreferenceGame, log_policy: Float[Array, " n"], mixture: Number) -> Float[Array, " n"]:
@@ -81,11 +95,8 @@ class NashMDPG(Memoryless):
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step; nothing is sampled."""
-        p = jnp.exp(state.log_policy)
         q = _opponent(problem, state.log_policy, self.mixture)
-        advantage = jnp.matmul(problem.preference - 0.5, q, precision="highest")
-        weight = advantage - problem.temperature * _log_ratio(problem, state.log_policy)
-        gradient = p * (weight - jnp.dot(p, weight, precision="highest"))
+        gradient = policy_gradient(problem, state.log_policy, q)
         return PolicyState(log_normalise(state.log_policy + self.learning_rate * gradient), state.t + 1)
 
 

@@ -25,11 +25,14 @@ from rlcore.nash.oracle import Queries
 from rlcore.types import Array, Float, Number, RandomKey
 
 __all__ = [
+    "GPO",
     "MMD",
     "MWU",
     "OMD",
     "AverageState",
+    "MagnetState",
     "Memoryless",
+    "MovingMagnetMMD",
     "NashMD",
     "PolicyState",
     "check_step_size",
@@ -187,8 +190,14 @@ class MMD(Memoryless, Queries):
 class MWU(Queries):
     """Multiplicative weights against oneself: no pull to the reference, output the average of probabilities.
 
-    The game's temperature is not used. The same as exact DNO, SPO and SPPO. The last iterate cycles outwards; the
-    average after T steps has unregularised gap <= sqrt(2 log n / T) for step_size = sqrt(8 log n / T) from uniform.
+    The game's temperature is not used. The last iterate cycles outwards; the average after T steps has unregularised
+    gap <= sqrt(2 log n / T) for step_size = sqrt(8 log n / T) from uniform. The same iteration under other names, each
+    fitted exactly over all policies:
+      SPO (self-play preference optimisation) with weights exp(eta P p): step_size = eta.
+      SPPO with eta, or beta of its released code: step_size = eta = 1 / beta. Its loss drops the log of the partition
+        function E_p exp(eta (P p - 1/2)), which lies in [0, eta^2 / 8]: docs/proofs/nash.md, T9b.
+      DNO with eta_DNO: step_size = 1 / eta_DNO.
+      `GPO` with score P - 1/2.
 
     step_size: float[]. labels, common_opponents: static, as in `Queries`.
     Source: Freund and Schapire (1999). Cost per step: n^2, 2 n exponentials.
@@ -212,10 +221,75 @@ class MWU(Queries):
         return AverageState(log_normalise(state.log_policy + self.step_size * rates), average, state.t + 1)
 
 
-def observe_average_gap(game: PreferenceGame, state: AverageState) -> Float[Array, ""]:
-    """Unregularised gap of the average policy of `MWU`, over the available actions.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GPO(MWU):
+    """General preference optimisation, fitted exactly: multiplicative weights on preference scores, not win rates.
 
-    Args: game: one game; state: of `MWU`.
+    `L(log_policy + step_size S p)`. From uniform, with scores in [-s, s] and step_size = sqrt(2 log n / T) / s, no
+    reply scores more than s sqrt(2 log n / T) against the average of T steps. Its limit is the equilibrium of S, which
+    is not that of P unless one action beats all others.
+
+    step_size: float[], 1 / beta of the source. score: float[n, n], skew-symmetric, in logits; None is logit(P), which
+      needs preferences strictly between 0 and 1.
+    Source: Zhang et al. (2025), arXiv 2410.02197, section 5. Cost per step: n^2 (n^2 logarithms without `score`).
+    """
+
+    score: Array | None = None
+
+    def step(self, problem: PreferenceGame, state: AverageState, key: RandomKey = None) -> AverageState:
+        """One step; nothing is sampled."""
+        score = jax.scipy.special.logit(problem.preference) if self.score is None else self.score
+        return super().step(problem._replace(preference=score), state, key)
+
+
+class MagnetState(NamedTuple):
+    """The state of `MovingMagnetMMD`.
+
+    log_policy: float[n], the current policy. magnet: float[n], what it is pulled to. t: int[], steps taken.
+    """
+
+    log_policy: Array
+    magnet: Array
+    t: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MovingMagnetMMD:
+    """Magnetic mirror descent whose magnet follows: after each step `magnet <- L((1 - m) magnet + m log_policy)`.
+
+    The magnet starts at the start, not at the game's reference, and the limit is an unregularised equilibrium. m = 0 is
+    `MMD` with the start as reference, m = 1 is `MWU` with step h / (1 + h tau).
+
+    step_size: float[], the implicit step h. magnet_rate: float[] m in [0, 1].
+    Source: Sokota et al. (2023), arXiv 2206.05825, released code. Cost per step: n^2, 3 n exponentials.
+    """
+
+    step_size: Array | float
+    magnet_rate: Array | float
+
+    def start(self, log_policy: Float[Array, " n"]) -> MagnetState:
+        """The state before the first step from `log_policy`, the first magnet."""
+        return MagnetState(log_policy, log_policy, jnp.zeros((), jnp.int32))
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> MagnetState:
+        """Start at the reference policy."""
+        return self.start(problem.reference_logits)
+
+    def step(self, problem: PreferenceGame, state: MagnetState, key: RandomKey = None) -> MagnetState:
+        """One step; nothing is sampled."""
+        here = problem._replace(reference_logits=state.magnet)
+        inner = MMD(self.step_size)
+        log_policy = inner.step(here, inner.start(state.log_policy), key).log_policy
+        magnet = log_normalise(mixture_logits(state.magnet, log_policy, self.magnet_rate))
+        return MagnetState(log_policy, magnet, state.t + 1)
+
+
+def observe_average_gap(game: PreferenceGame, state: AverageState) -> Float[Array, ""]:
+    """Unregularised gap of the average policy of `MWU` or `FictitiousPlay`, over the available actions.
+
+    Args: game: one game; state: one with `average`.
     Returns: float[]. Source: `unregularised_gap`. Cost: n^2.
     """
     return unregularised_gap(game.preference, jnp.log(state.average), available_actions(game))

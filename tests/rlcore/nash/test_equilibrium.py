@@ -11,9 +11,9 @@ from rlcore.nash import (
     equilibrium,
     equilibrium_error,
     equilibrium_extragradient,
-    equilibrium_lp,
     kl,
     log_normalise,
+    lottery,
     three_cycle_equilibrium,
     two_action_equilibrium,
     unregularised_gap,
@@ -75,8 +75,8 @@ def test_the_bound_bounds_the_error_of_any_policy():
 def test_without_temperature():
     for seed in range(5):
         p = random_skew(jax.random.key(seed), 9)
-        policy, value = equilibrium_lp(p)
-        assert abs(value) < 1e-12 and unregularised_gap(p, jnp.log(jnp.asarray(policy))) < 1e-12
+        policy = lottery(p)
+        assert unregularised_gap(p, jnp.log(jnp.asarray(policy))) < 1e-15
         assert np.sum(policy > 1e-9) % 2 == 1  # generic skew games have an odd support
         cold = equilibrium(p, jnp.zeros(9), 1e-5)
         assert cold.status == CONVERGED
@@ -84,7 +84,7 @@ def test_without_temperature():
         assert unregularised_gap(p, cold.value) <= 2e-5 * np.log(9)
         np.testing.assert_allclose(jnp.exp(cold.value), policy, atol=1e-2)
     for p in (rps(0.3), weighted_rps(0.1, 0.2, 0.3), three_type(0.1), perturbed_rps()):
-        np.testing.assert_allclose(three_cycle_equilibrium(p), equilibrium_lp(p)[0], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(three_cycle_equilibrium(p), lottery(p), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("low", [1e-6, 1e-4])
@@ -163,6 +163,49 @@ def test_failures_are_told():
             assert wrong.status == NOT_FINITE and wrong.bound == np.inf
     with pytest.raises(ValueError, match="max_steps: found -1"):
         equilibrium(*game, max_steps=-1)
-    for wrong in (np.full((2, 2), np.inf), np.zeros((2, 3)), np.zeros(4)):
-        with pytest.raises(ValueError, match="preference: found"):
-            equilibrium_lp(wrong)
+
+
+def test_lottery_is_exact_on_known_games_and_keeps_what_it_cannot_improve():
+    # The lotteries of a duplicated action are a segment: the linear system is singular, the programme's answer stands.
+    rows = np.array([0, 0, 1, 2])
+    doubled = lottery(np.asarray(weighted_rps(0.1, 0.2, 0.3))[np.ix_(rows, rows)])
+    np.testing.assert_allclose([doubled[:2].sum(), *doubled[2:]], [2 / 6, 3 / 6, 1 / 6], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(lottery([[0.5, 0.7], [0.3, 0.5]]), [1.0, 0.0])
+    np.testing.assert_array_equal(lottery([[0.5]]), [1.0])
+    # Relabelling actions relabels the lottery, and a single-precision matrix is the game of its rounded entries.
+    p, order = np.asarray(random_skew(jax.random.key(3), 7)), np.array([3, 0, 6, 1, 5, 2, 4])
+    np.testing.assert_allclose(lottery(p[np.ix_(order, order)]), lottery(p)[order], rtol=0, atol=1e-13)
+    single = p.astype(np.float32)
+    payoff = (single.astype(float) - single.T.astype(float)) / 2
+    assert np.max(payoff @ lottery(single)) < 1e-15
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.full((2, 2), np.inf),
+        np.full((2, 2), np.nan),
+        np.zeros((2, 3)),
+        np.zeros(4),
+        np.full((2, 2, 2), 0.5),
+        [[0.5, 0.7], [0.4, 0.5]],
+        [[0.4, 0.7], [0.3, 0.5]],
+        [[0.5, 1.2], [-0.2, 0.5]],
+    ],
+    ids=repr,
+)
+def test_lottery_refuses_what_is_no_preference(wrong):
+    with pytest.raises(ValueError, match="preference: found"):
+        lottery(wrong)
+
+
+def test_lottery_tells_of_a_failed_solver(monkeypatch):
+    import scipy.optimize
+
+    found = {"status": 0, "x": np.array([0.5, 0.5, 1e-6]), "message": "no"}
+    monkeypatch.setattr(scipy.optimize, "linprog", lambda *args, **kwargs: scipy.optimize.OptimizeResult(found))
+    with pytest.raises(RuntimeError, match=r"lottery: found the value 1/2 \+ 1e-06"):
+        lottery(np.full((2, 2), 0.5))
+    found["status"] = 4
+    with pytest.raises(RuntimeError, match="lottery: found HiGHS status 4"):
+        lottery(np.full((2, 2), 0.5))

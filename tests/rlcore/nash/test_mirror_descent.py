@@ -7,16 +7,25 @@ import pytest
 
 from envs.preferences import dice, random_game, rps
 from rlcore.nash import (
+    APO,
     EGPO,
+    GPO,
     IPO2,
     MMD,
     MWU,
     OMD,
     OMWU,
+    BestResponse,
+    FictitiousPlay,
+    MovingMagnetMMD,
+    NashEMA,
+    NashEMAPG,
+    NashEMAStart,
     NashMD,
     NashMDPG,
     OnlineDPO,
     OptimisticMD,
+    ProximalPoint,
     check_step_size,
     critical_step_size,
     equilibrium,
@@ -51,6 +60,17 @@ ALGORITHMS = [
     NashMDPG(0.5),
     NashMDPG(0.5, 0.2),
     OnlineDPO(0.5),
+    GPO(0.2),
+    MovingMagnetMMD(0.5, 0.1),
+    BestResponse(),
+    FictitiousPlay(),
+    NashEMA(0.5, 0.9),
+    NashEMAStart(0.5, 0.9),
+    NashEMAPG(0.5, 0.9),
+    ProximalPoint(),
+    ProximalPoint(OMD(0.5), 3),
+    ProximalPoint(EGPO(), 2),
+    APO(0.2, 0.5),
 ]
 
 
