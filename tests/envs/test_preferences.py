@@ -25,6 +25,7 @@ INSTANCES = {
     "perturbed_rps": preferences.perturbed_rps,
     "random_bt": lambda: preferences.random_bt(KEY, 5, 2.0),
     "random_skew": lambda: preferences.random_skew(KEY, 5),
+    "roshambo": preferences.roshambo,
     "rps": preferences.rps,
     "spinning_top": lambda: preferences.spinning_top(KEY, 6),
     "three_type": lambda: preferences.three_type(0.1),
@@ -219,3 +220,19 @@ def test_random_game_is_the_generator():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_roshambo_bots_behave_as_known(tmp_path, monkeypatch):
+    names, p = preferences.roshambo_bots(), preferences.roshambo()
+    assert len(names) == len(set(names)) == 43 and p.shape == (43, 43)
+    at = {name: i for i, name in enumerate(names)}
+    # the constant bot loses to programs that notice it, in all but a few throws
+    for strong in ("greenberg", "iocainebot", "phasenbott"):
+        assert p[at[strong], at["rockbot"]] > 0.95
+    # nobody beats the random bot by more than chance: a tie-or-win share with deviation sqrt(1/6/1000) = 0.013
+    assert np.max(np.abs(p[at["randbot"]] - 0.5)) < 5 * 0.013
+    damaged = tmp_path / "roshambo.csv"
+    damaged.write_text(preferences.ROSHAMBO.read_text().replace("\n0,1,", "\n0,2,", 1))
+    monkeypatch.setattr(preferences, "ROSHAMBO", damaged)
+    with pytest.raises(ValueError, match="damaged table"):
+        preferences.roshambo()
