@@ -54,6 +54,7 @@ from rlcore.nash.mirror_descent import (
     observe_average_gap,
     omd_step_size,
 )
+from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
 from rlcore.nash.oracle import (
     Queries,
     bernoulli,
@@ -62,9 +63,8 @@ from rlcore.nash.oracle import (
     labelled_game,
     query,
 )
-from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
-from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
 from rlcore.nash.proximal import ProximalPoint, ProximalState
+from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
 from rlcore.nash.sequence import (
     SequenceGame,
     centre_features,
@@ -95,8 +95,8 @@ __all__ = [
     "APOState",
     "AverageState",
     "BestResponse",
-    "EMAState",
     "ContextualGame",
+    "EMAState",
     "ExtragradientState",
     "FictitiousPlay",
     "MagnetState",
@@ -111,16 +111,16 @@ __all__ = [
     "OptimisticState",
     "PolicyState",
     "PreferenceGame",
+    "ProximalPoint",
+    "ProximalState",
     "Queries",
     "SampledEGPO",
     "SampledIPO1",
     "SampledIPO2",
     "SampledNashMDPG",
-    "ProximalPoint",
-    "ProximalState",
+    "SequenceGame",
     "apo_gain",
     "apo_policy",
-    "SequenceGame",
     "available_actions",
     "bernoulli",
     "best_response",
@@ -158,8 +158,8 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
-    "policy_gradient",
     "payoff_bound",
+    "policy_gradient",
     "preference_game",
     "query",
     "regularised_preference",
