@@ -27,6 +27,7 @@ from rlcore.nash.game import (
     win_probability,
     win_rates,
 )
+from rlcore.nash.gpm import factorise, gpm_constructive, gpm_from_rewards, gpm_preference, gpm_score
 from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, sgd_step_size
 from rlcore.nash.mirror_descent import (
     MMD,
@@ -43,6 +44,16 @@ from rlcore.nash.mirror_descent import (
     observe_average_gap,
     omd_step_size,
 )
+from rlcore.nash.preference_models import (
+    BradleyTerry,
+    GeneralPreference,
+    PairNetwork,
+    Pairs,
+    bradley_terry,
+    count_wins,
+    log_loss,
+    pair_data,
+)
 
 __all__ = [
     "EGPO",
@@ -52,17 +63,23 @@ __all__ = [
     "OMD",
     "OMWU",
     "AverageState",
+    "BradleyTerry",
     "ExtragradientState",
+    "GeneralPreference",
     "NashMD",
     "NashMDPG",
     "OnlineDPO",
     "OptimisticMD",
     "OptimisticState",
+    "PairNetwork",
+    "Pairs",
     "PolicyState",
     "PreferenceGame",
     "available_actions",
     "best_response",
+    "bradley_terry",
     "check_step_size",
+    "count_wins",
     "critical_step_size",
     "duality_gap",
     "egpo_step_size",
@@ -71,9 +88,15 @@ __all__ = [
     "equilibrium_extragradient",
     "equilibrium_lp",
     "explicit_step_size",
+    "factorise",
     "geometric_mixture",
+    "gpm_constructive",
+    "gpm_from_rewards",
+    "gpm_preference",
+    "gpm_score",
     "implicit_step_size",
     "kl",
+    "log_loss",
     "log_normalise",
     "mirror_step",
     "mixture_logits",
@@ -82,6 +105,7 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
+    "pair_data",
     "preference_game",
     "regularised_preference",
     "sgd_step_size",
