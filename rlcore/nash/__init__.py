@@ -36,6 +36,8 @@ from rlcore.nash.game import (
     win_rates,
 )
 from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
+from rlcore.nash.gpm import factorise, gpm_constructive, gpm_from_rewards, gpm_preference, gpm_score
+from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, sgd_step_size
 from rlcore.nash.mirror_descent import (
     GPO,
     MMD,
@@ -81,6 +83,15 @@ from rlcore.nash.sequence import (
     sequence_equilibrium,
     sequence_equilibrium_error,
     sequence_game,
+from rlcore.nash.preference_models import (
+    BradleyTerry,
+    GeneralPreference,
+    PairNetwork,
+    Pairs,
+    bradley_terry,
+    count_wins,
+    log_loss,
+    pair_data,
 )
 
 __all__ = [
@@ -104,11 +115,16 @@ __all__ = [
     "NashEMA",
     "NashEMAPG",
     "NashEMAStart",
+    "BradleyTerry",
+    "ExtragradientState",
+    "GeneralPreference",
     "NashMD",
     "NashMDPG",
     "OnlineDPO",
     "OptimisticMD",
     "OptimisticState",
+    "PairNetwork",
+    "Pairs",
     "PolicyState",
     "PreferenceGame",
     "ProximalPoint",
@@ -130,6 +146,9 @@ __all__ = [
     "contextual_game",
     "contextual_gap",
     "contextual_kl",
+    "bradley_terry",
+    "check_step_size",
+    "count_wins",
     "critical_step_size",
     "draw_actions",
     "duality_gap",
@@ -141,10 +160,16 @@ __all__ = [
     "equilibrium_lp",
     "estimate_win_rates",
     "explicit_step_size",
+    "factorise",
     "geometric_mixture",
+    "gpm_constructive",
+    "gpm_from_rewards",
+    "gpm_preference",
+    "gpm_score",
     "implicit_step_size",
     "kl",
     "labelled_game",
+    "log_loss",
     "log_normalise",
     "lottery",
     "markov_gap",
@@ -160,6 +185,7 @@ __all__ = [
     "omd_step_size",
     "payoff_bound",
     "policy_gradient",
+    "pair_data",
     "preference_game",
     "query",
     "regularised_preference",
