@@ -43,6 +43,14 @@ from rlcore.nash.mirror_descent import (
     observe_average_gap,
     omd_step_size,
 )
+from rlcore.nash.text import (
+    TextGame,
+    paths_of_tree,
+    sample_responses,
+    text_game,
+    token_mixture,
+    tree_of_paths,
+)
 
 __all__ = [
     "EGPO",
@@ -60,6 +68,7 @@ __all__ = [
     "OptimisticState",
     "PolicyState",
     "PreferenceGame",
+    "TextGame",
     "available_actions",
     "best_response",
     "check_step_size",
@@ -82,10 +91,15 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
+    "paths_of_tree",
     "preference_game",
     "regularised_preference",
+    "sample_responses",
     "sgd_step_size",
+    "text_game",
     "three_cycle_equilibrium",
+    "token_mixture",
+    "tree_of_paths",
     "two_action_equilibrium",
     "unregularised_gap",
     "win_probability",
