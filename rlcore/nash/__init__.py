@@ -92,6 +92,13 @@ from rlcore.nash.preference_models import (
     count_wins,
     log_loss,
     pair_data,
+from rlcore.nash.text import (
+    TextGame,
+    paths_of_tree,
+    sample_responses,
+    text_game,
+    token_mixture,
+    tree_of_paths,
 )
 
 __all__ = [
@@ -137,6 +144,7 @@ __all__ = [
     "SequenceGame",
     "apo_gain",
     "apo_policy",
+    "TextGame",
     "available_actions",
     "bernoulli",
     "best_response",
@@ -186,6 +194,7 @@ __all__ = [
     "payoff_bound",
     "policy_gradient",
     "pair_data",
+    "paths_of_tree",
     "preference_game",
     "query",
     "regularised_preference",
@@ -196,8 +205,12 @@ __all__ = [
     "sequence_equilibrium",
     "sequence_equilibrium_error",
     "sequence_game",
+    "sample_responses",
     "sgd_step_size",
+    "text_game",
     "three_cycle_equilibrium",
+    "token_mixture",
+    "tree_of_paths",
     "two_action_equilibrium",
     "unregularised_gap",
     "win_probability",
