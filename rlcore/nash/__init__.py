@@ -35,9 +35,8 @@ from rlcore.nash.game import (
     win_probability,
     win_rates,
 )
-from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
 from rlcore.nash.gpm import factorise, gpm_constructive, gpm_from_rewards, gpm_preference, gpm_score
-from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, sgd_step_size
+from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
 from rlcore.nash.mirror_descent import (
     GPO,
     MMD,
@@ -57,13 +56,16 @@ from rlcore.nash.mirror_descent import (
     omd_step_size,
 )
 from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
-from rlcore.nash.oracle import (
-    Queries,
-    bernoulli,
-    draw_actions,
-    estimate_win_rates,
-    labelled_game,
-    query,
+from rlcore.nash.oracle import Queries, bernoulli, draw_actions, estimate_win_rates, labelled_game, query
+from rlcore.nash.preference_models import (
+    BradleyTerry,
+    GeneralPreference,
+    PairNetwork,
+    Pairs,
+    bradley_terry,
+    count_wins,
+    log_loss,
+    pair_data,
 )
 from rlcore.nash.proximal import ProximalPoint, ProximalState
 from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
@@ -83,23 +85,8 @@ from rlcore.nash.sequence import (
     sequence_equilibrium,
     sequence_equilibrium_error,
     sequence_game,
-from rlcore.nash.preference_models import (
-    BradleyTerry,
-    GeneralPreference,
-    PairNetwork,
-    Pairs,
-    bradley_terry,
-    count_wins,
-    log_loss,
-    pair_data,
-from rlcore.nash.text import (
-    TextGame,
-    paths_of_tree,
-    sample_responses,
-    text_game,
-    token_mixture,
-    tree_of_paths,
 )
+from rlcore.nash.text import TextGame, paths_of_tree, sample_responses, text_game, token_mixture, tree_of_paths
 
 __all__ = [
     "APO",
@@ -113,18 +100,17 @@ __all__ = [
     "APOState",
     "AverageState",
     "BestResponse",
+    "BradleyTerry",
     "ContextualGame",
     "EMAState",
     "ExtragradientState",
     "FictitiousPlay",
+    "GeneralPreference",
     "MagnetState",
     "MovingMagnetMMD",
     "NashEMA",
     "NashEMAPG",
     "NashEMAStart",
-    "BradleyTerry",
-    "ExtragradientState",
-    "GeneralPreference",
     "NashMD",
     "NashMDPG",
     "OnlineDPO",
@@ -142,20 +128,19 @@ __all__ = [
     "SampledIPO2",
     "SampledNashMDPG",
     "SequenceGame",
+    "TextGame",
     "apo_gain",
     "apo_policy",
-    "TextGame",
     "available_actions",
     "bernoulli",
     "best_response",
+    "bradley_terry",
     "centre_features",
     "check_step_size",
     "contextual_equilibrium",
     "contextual_game",
     "contextual_gap",
     "contextual_kl",
-    "bradley_terry",
-    "check_step_size",
     "count_wins",
     "critical_step_size",
     "draw_actions",
@@ -165,7 +150,6 @@ __all__ = [
     "equilibrium",
     "equilibrium_error",
     "equilibrium_extragradient",
-    "equilibrium_lp",
     "estimate_win_rates",
     "explicit_step_size",
     "factorise",
@@ -191,21 +175,21 @@ __all__ = [
     "observe_gap",
     "observe_kl",
     "omd_step_size",
-    "payoff_bound",
-    "policy_gradient",
     "pair_data",
     "paths_of_tree",
+    "payoff_bound",
+    "policy_gradient",
     "preference_game",
     "query",
     "regularised_preference",
     "response_features",
     "response_log_prob",
+    "sample_responses",
     "sampled_gap",
     "sequence_best_response",
     "sequence_equilibrium",
     "sequence_equilibrium_error",
     "sequence_game",
-    "sample_responses",
     "sgd_step_size",
     "text_game",
     "three_cycle_equilibrium",
