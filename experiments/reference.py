@@ -1,6 +1,7 @@
 """Numbers of others beside ours: where they come from, and whether they agree."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 KINDS = (
@@ -55,7 +56,7 @@ def verdict(reference: Reference, ours: Measured) -> str:
 
 
 def table(references: Mapping[str, Reference], ours: Mapping[str, Measured]) -> list[dict[str, str]]:
-    """One row per number of ours: name, ours, theirs, verdict, source.
+    """One row per number of ours: name, ours, theirs, verdict, source; none for NaN, which stands for "not run".
 
     Raises: ValueError for a reference that nothing measures.
     """
@@ -64,6 +65,8 @@ def table(references: Mapping[str, Reference], ours: Mapping[str, Measured]) -> 
         raise ValueError(f"measured: found nothing for {missing}, expected a number for every reference")
     rows = []
     for name, mine in ours.items():
+        if math.isnan(mine.value):
+            continue  # a quick preset leaves it out
         row = {"quantity": name, "ours": f"{mine.value:.3g} ± {mine.error:.2g}"}
         if name in references:
             theirs = references[name]
