@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from envs.text import bigram_text
 from experiments import figures
@@ -74,6 +73,8 @@ REFERENCES = {
 
 def run(config):
     """Gap and divergences over algorithm, seed and step; stationary gaps over the mixture."""
+    import xarray as xr
+
     exact = bigram_text(0)
     plain, game = exact.game(), exact.astype(jnp.float32)
     solve = lambda temperature: equilibrium(plain.preference, plain.reference_logits, temperature).value  # noqa: E731
