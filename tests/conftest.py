@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import jax
+import pytest
 from hypothesis import settings
 
 jax.config.update("jax_enable_x64", True)
@@ -28,3 +29,10 @@ def pytest_collection_modifyitems(config, items):
     slow = [item for item in items if item.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """A compiled program holds about ten memory maps and Linux gives a process 65 530: the whole suite needs more."""
+    yield
+    jax.clear_caches()
