@@ -7,6 +7,7 @@ builds or compiles and returns (solve, units): solve() -> answer, and `units` is
 one call, so that a slow peer may do fewer. This file needs NumPy and the one library it is asked for.
 """
 
+import concurrent.futures
 import functools
 import importlib.metadata
 import json
@@ -330,7 +331,7 @@ def pygambit_equilibria(instance):
 
 
 def rlcore_training(instance):
-    """One method of the deep text game, Nash-MD-PG at mixture .125: one seed, then all of them together."""
+    """One method of the deep text game, Nash-MD-PG at mixture .125: one seed, then all, as lanes or on two threads."""
     jax = _jax()
     import jax.numpy as jnp
 
@@ -355,8 +356,24 @@ def rlcore_training(instance):
         program = jax.jit(gaps).lower(keys).compile()
         return lambda: np.asarray(program(keys)), count
 
+    def prepare_threads(count):
+        keys = jax.random.split(jax.random.key(0), count)
+        program = jax.jit(gaps).lower(keys[:1]).compile()
+
+        def solve():
+            # A running program lets other threads work: one seed uses one core.
+            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+                parts = pool.map(lambda i: np.asarray(program(keys[i : i + 1])), range(count))
+                return np.concatenate(list(parts))
+
+        return solve, count
+
     seeds = int(instance["seeds"])
-    return {f"{count} seed{'s' * (count > 1)}": functools.partial(prepare, count) for count in (1, seeds)}
+    return {
+        "1 seed": functools.partial(prepare, 1),
+        f"{seeds} seeds, vmap": functools.partial(prepare, seeds),
+        f"{seeds} seeds, a thread per core": functools.partial(prepare_threads, seeds),
+    }
 
 
 # ---- The whole table in a fresh process. Instance: updates[S], temperature[S], rate[S], preference, reference, rows.
