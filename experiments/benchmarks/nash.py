@@ -15,15 +15,16 @@ do fewer updates or games: all are compared per unit, and its answers with ours 
 - Training: one method of the deep text game, one seed and eight.
 
 Measured on 2 AMD EPYC cores that others kept at a load of 8 to 12 (JAX 0.10.2; to be taken again on an idle machine).
-Table: 10.9 s from start to end, 3.5 s of processor time, 0.5 us per game-update; the experiment as shipped 37 s (10.7 s of
-processor time). With the gap at every update, 10 games: 1.2 to 1.4 us per game-update, PyTorch 2.13.0 275 to 730 times
-that, NumPy 4 to 7 times; 500 games: PyTorch 390 to 590 times, NumPy 0.7 to 1.3 times, that is, no difference: nine
-tenths of our time is then the gap, whose terms (expm1) are exact where NumPy's plain sum stops at 1e-16.
+Table: 10.9 s from start to end, 3.5 s of processor time, 0.5 us per game-update; the experiment as shipped 37 s (its run
+alone 10.7 s of processor time). With the gap at every update, 10 games: 1.2 to 1.4 us per game-update, PyTorch 2.13.0
+takes 275 to 730 times that, NumPy 4 to 7 times; 500 games: PyTorch 390 to 590 times, NumPy 0.7 to 1.3 times: no
+difference. At 10 games three quarters of our time is the gap (OMD: 4.6 us per update with it, 1.1 with one in 50),
+whose terms do not cancel, where NumPy's plain sum stops at 1e-16.
 Equilibria of 10000 games: 0.65 s in blocks of 32 sorted by temperature, 1.4 s unsorted, 9.9 s by vmap (3.4 s of
 processor time), all gaps below 1e-26; NumPy's batch, which drops finished games and tries one step length at a time,
 0.47 s; its loop 25 times ours. scipy.optimize.root fails on 1% of the games. One game of 1000: 0.22 s at temperature
 0.1 and 0.45 s at 0.001; NumPy 0.17 and 0.75 s, SciPy 1.2 and 10 s. Training: 1500 steps 1.8 s, eight seeds by vmap
-14 s, 7.9 times one (docs/decisions.md).
+9 to 14 s, 4.4 to 7.9 times one (docs/decisions.md).
 """
 
 import argparse
@@ -143,6 +144,8 @@ def judge(kind: str, rows: list[dict], instance: dict) -> None:
         else:
             row["counts"] = bool(np.isfinite(answer).all())
             row["largest_gap"] = float(answer[:, -1, :, -1].max() if kind == "table" else answer.max())
+        if kind == "training":
+            row["times_first"] = row["median_s"] / done[0]["median_s"]
     for row in done:
         own = [r for r in done if r["peer"] == "rlcore" and (kind != "updates" or r["method"] == row["method"])]
         if own and row["peer"] != "rlcore" and row["counts"]:
@@ -167,6 +170,7 @@ def table(case: str, kind: str, rows: list[dict]) -> str:
         told = [f"differ by {row['difference']:.1e}"] if "difference" in row else []
         told += [f"{row['solved']:.2%} solved"] if "solved" in row else []
         told += [f"largest gap {row['largest_gap']:.1e}"] if "largest_gap" in row else []
+        told += [f"{row['times_first']:.1f} times the first row"] if "times_first" in row else []
         if "process_s" in row:
             told.append(f"process {row['process_s']:.1f} s, {row['processor_s']:.1f} s of processor time")
         told += [] if row["counts"] else ["OUTSIDE THE TOLERANCE"]
