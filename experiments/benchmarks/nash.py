@@ -15,7 +15,7 @@ do fewer updates or games: all are compared per unit, and its answers with ours 
 - Training: one method of the deep text game, one seed and eight.
 
 Measured on 2 AMD EPYC cores that others kept at a load of 8 to 12 (JAX 0.10.2; to be taken again on an idle machine).
-Table: 10.9 s from start to end, 3.5 s of processor time, 0.5 us per game-update; the experiment as shipped 37 s (its run
+Table: 10.9 s from start to end, 3.5 s of processor time, .5 us per game-update; the experiment as shipped 37 s (the run
 alone 10.7 s of processor time). With the gap at every update, 10 games: 1.2 to 1.4 us per game-update, PyTorch 2.13.0
 takes 275 to 730 times that, NumPy 4 to 7 times; 500 games: PyTorch 390 to 590 times, NumPy 0.7 to 1.3 times: no
 difference. At 10 games three quarters of our time is the gap (OMD: 4.6 us per update with it, 1.1 with one in 50),
