@@ -23,6 +23,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m experiments.benchmarks.planning
+	@$(BIN)/python -m experiments.benchmarks.nash
 
 setup: $(STAMP)
 

@@ -19,17 +19,15 @@ time 42 to 47 ms, and one map on each of two simulated devices 27 ms.
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from experiments.benchmarks import peer
 from experiments.benchmarks.planning_peers import PEERS
 
 TOL = 1e-6  # largest error of a value; rewards are uniform on [0, 1]
@@ -40,7 +38,6 @@ CASES = {
     "batch of 1000, 100 x 5 x 5": (1000, 100, 5, 5),
 }
 QUICK = {"1000 x 10 x 5": (1, 1000, 10, 5), "batch of 50, 100 x 5 x 5": (50, 100, 5, 5)}
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def random_instance(lanes: int, num_states: int, num_actions: int, num_outcomes: int, seed: int = 0) -> dict:
@@ -80,22 +77,11 @@ def run_peer(name: str, python: str, instance: Path, seconds: float, limit: floa
     """The rows of one planner on one instance."""
     answers = instance.with_name(f"{name.replace(' ', '_')}")
     command = [python, "-m", "experiments.benchmarks.planning_peers", name, str(instance), str(TOL), str(seconds)]
-    # One thread per BLAS: peers that call it on small systems are slower with more.
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
-    try:
-        done = subprocess.run(
-            [*command, str(answers)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit
-        )
-        output, trouble = done.stdout, []
-        if done.returncode:  # killed for memory, it leaves no last words
-            trouble = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.returncode}"]
-    except subprocess.TimeoutExpired as expired:
-        output = expired.stdout.decode() if expired.stdout else ""
-        trouble = [f"stopped at {limit:.0f} s"]
-    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    rows = peer.run(name, [*command, str(answers)], limit)
     for row in rows:
-        row["answer"] = f"{answers}.{row['method'].replace(' ', '_')}.npy"
-    return rows + [{"peer": name, "method": "-", "error": text[:160]} for text in trouble]
+        if row["method"] != "-":
+            row["answer"] = f"{answers}.{row['method'].replace(' ', '_')}.npy"
+    return rows
 
 
 def bandwidth(instance: dict) -> dict:
@@ -110,25 +96,14 @@ def bandwidth(instance: dict) -> dict:
     count = 50 if instance["prob"].size < 10**6 else 5
     sweeps = jax.jit(lambda k, v: jax.lax.fori_loop(0, count, lambda _, v: k.greedy(v)[0], v))
     start = jax.numpy.zeros(kernel.num_states)
-    seconds = median_seconds(lambda: jax.block_until_ready(sweeps(kernel, start))) / count
+    seconds = peer.median_seconds(lambda: jax.block_until_ready(sweeps(kernel, start))) / count
     source = np.ones(25_000_000)
     target = np.empty_like(source)
-    copied = median_seconds(lambda: np.copyto(target, source))
+    copied = peer.median_seconds(lambda: np.copyto(target, source))
     # Indices and weights of every outcome, rewards, and the value once; gathers that miss the cache read more.
     read = instance["prob"].size * 12 + instance["reward"].size * 8 + kernel.num_states * 8
     rate = 2 * source.nbytes / copied
     return {"sweep_s": seconds, "bytes": read, "copy_bytes_per_s": rate, "share": read / seconds / rate}
-
-
-def median_seconds(call, repeats: int = 9) -> float:
-    """Median wall time after one call."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
 
 
 def judge(rows: list[dict], exact: np.ndarray) -> None:
@@ -211,15 +186,7 @@ def main() -> None:
             )
         pieces.append(piece)
         print(f"\n{piece}", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("planning.json", json.dumps(record, indent=1)),
-        ("planning.md", "\n\n".join([header, *pieces])),
-    ):
-        temporary = options.out / f".{name}"
-        temporary.write_text(text + "\n")
-        temporary.replace(options.out / name)
-    print(f"\nwritten: {options.out / 'planning.md'}, {options.out / 'planning.json'}")
+    peer.write(options.out, "planning", record, "\n\n".join([header, *pieces]))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import time
 
 import numpy as np
 
+from experiments.benchmarks import peer
+
 # An instance is a dict of arrays with a leading batch axis L: next_state[L,S,A,B], prob[L,S,A,B], reward[L,S,A],
 # discount[L]. A planner maps one to {method: solve}, where solve() -> value[L,S]; what it builds first is not timed.
 
@@ -267,16 +269,7 @@ def main(name: str, path: str, tol: float, seconds: float, answers: str) -> None
     report = {"peer": name, "version": version, "build_s": time.perf_counter() - started}
     for method, solve in methods.items():
         try:
-            started = time.perf_counter()
-            value = solve()
-            first, times = time.perf_counter() - started, []
-            began = time.perf_counter()
-            while len(times) < 3 or (len(times) < 21 and time.perf_counter() - began < seconds):
-                started = time.perf_counter()
-                value = solve()
-                times.append(time.perf_counter() - started)
-                if times[-1] > seconds:
-                    break
+            value, first, times = peer.repeat(solve, seconds)
             value = value() if callable(value) else value
             np.save(f"{answers}.{method.replace(' ', '_')}.npy", np.asarray(value, np.float64))
             row = {"method": method, "first_s": first, "median_s": float(np.median(times)), "min_s": min(times)}
