@@ -67,7 +67,8 @@ class IterativePO(Memoryless):
         def newton(_, change):
             curvature, axes = jnp.linalg.eigh(jax.hessian(loss)(change))
             size = jnp.abs(curvature)  # against a saddle, and the rounding of zero curvatures
-            size = size + self.ridge * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
+            largest = jnp.max(size)
+            size = jnp.where(largest > 0, size + self.ridge * largest, 1)  # nothing was compared: nothing moves
             along = jnp.matmul(axes.T, jax.grad(loss)(change), precision="highest")
             return change - jnp.matmul(axes, along / size, precision="highest")
 
