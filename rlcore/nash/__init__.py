@@ -37,7 +37,7 @@ from rlcore.nash.game import (
 )
 from rlcore.nash.gpm import factorise, gpm_constructive, gpm_from_rewards, gpm_preference, gpm_score
 from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
-from rlcore.nash.iterative import IterativePO
+from rlcore.nash.iterative import IterativePO, fit_policy
 from rlcore.nash.losses import (
     dno_loss,
     dpo_loss,
@@ -58,6 +58,7 @@ from rlcore.nash.measure import (
     all_votes,
     as_scores,
     best_and_worst,
+    bradley_terry_votes,
     judge,
     pooled,
     recorded_pairs,
@@ -173,6 +174,7 @@ __all__ = [
     "best_and_worst",
     "best_response",
     "bradley_terry",
+    "bradley_terry_votes",
     "centre_features",
     "check_step_size",
     "contextual_equilibrium",
@@ -193,6 +195,7 @@ __all__ = [
     "estimate_win_rates",
     "explicit_step_size",
     "factorise",
+    "fit_policy",
     "geometric_mixture",
     "gpm_constructive",
     "gpm_from_rewards",

@@ -5,21 +5,57 @@ network for an epoch: what is left is the method's own error, of its loss and of
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from rlcore.nash.game import PreferenceGame, available_actions, log_normalise
+from rlcore.nash.game import PreferenceGame, log_normalise
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.nash.objectives import Seen
 from rlcore.nash.text import TextGame
-from rlcore.types import Array, Float, PyTree, RandomKey
+from rlcore.types import Array, Float, Number, PyTree, RandomKey
 
-__all__ = ["IterativePO"]
+__all__ = ["IterativePO", "fit_policy"]
 
 
 def _static(default):
     return dataclasses.field(default=default, metadata={"static": True})
+
+
+def fit_policy(
+    loss: Callable[[Float[Array, " n"]], Float[Array, ""]],
+    start: Float[Array, " n"],
+    ridge: Number = 1e-6,
+    num_steps: int = 20,
+) -> Float[Array, " n"]:
+    """The policy that minimises a loss, by Newton steps on its logits from a given one.
+
+    Args: loss: log-probabilities float[n] to float[]; start: float[n], log-probabilities, -inf for what stays out;
+      ridge: float[] > 0, relative to the largest curvature: it limits steps along which the loss is flat and does not
+      move the minimiser; num_steps: static.
+    Returns: float[n], log-probabilities. Logits that the loss does not see stay as they were, up to a constant. Where
+      there is no minimiser it goes as far as the steps take it.
+    Raises: ValueError for num_steps < 1.
+    Source: derived: proximal Newton steps with absolute curvatures. Cost: num_steps (n^3 + n gradients).
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps: found {num_steps}, expected an integer >= 1")
+    available = start > -jnp.inf
+
+    def moved(change):
+        return log_normalise(jnp.where(available, start + change, -jnp.inf))
+
+    def newton(_, change):
+        of_change = lambda change: loss(moved(change))  # noqa: E731
+        curvature, axes = jnp.linalg.eigh(jax.hessian(of_change)(change))
+        size = jnp.abs(curvature)  # against a saddle, and the rounding of zero curvatures
+        largest = jnp.max(size)
+        size = jnp.where(largest > 0, size + ridge * largest, 1)  # nothing was compared: nothing moves
+        along = jnp.matmul(axes.T, jax.grad(of_change)(change), precision="highest")
+        return change - jnp.matmul(axes, along / size, precision="highest")
+
+    return moved(jax.lax.fori_loop(0, num_steps, newton, jnp.zeros_like(start)))
 
 
 @jax.tree_util.register_dataclass
@@ -30,10 +66,8 @@ class IterativePO(Memoryless):
     objective: one of `objectives.py`; batch = None takes its population form, else the step's key draws fresh
       comparisons. With exact measures `INPO(eta)` is `OMD(eta)`, `DNO(scale)` is `MWU(1 / scale)`, and
       `ScoreRegression(eta)` a damped `MWU(eta)`: docs/proofs/nash.md, T9b, T9c.
-    ridge: float[] > 0, of the inner Newton steps, relative to the largest curvature: it limits steps along which the
-      loss is flat (an action that was not drawn, votes that all agree) and does not move the minimiser.
-    inner_steps: Newton steps, static. A contrast without a minimiser (`DNOPairs`: labels are sure) goes as far as they
-      take it: one or two units of score each.
+    ridge: float[] > 0; inner_steps: static: of `fit_policy`. An action that was not drawn keeps its logit. A contrast
+      without a minimiser (`DNOPairs`: labels are sure) goes as far as the steps take it, one or two units of score each.
 
     Source: Zhang et al. (2025), INPO, algorithm 1; Rosset et al. (2024), DNO, arXiv 2404.03715, algorithms 1 and 2.
     Cost per step: inner_steps times (an n x n eigendecomposition and n gradients of the loss).
@@ -46,13 +80,10 @@ class IterativePO(Memoryless):
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One outer step.
 
-        Raises: ValueError without a key where comparisons are sampled, or for inner_steps < 1.
+        Raises: ValueError without a key where comparisons are sampled, and as `fit_policy`.
         """
         if key is None and self.objective.batch is not None:
             raise ValueError("key: found None, expected a key: comparisons are sampled")
-        if self.inner_steps < 1:
-            raise ValueError(f"inner_steps: found {self.inner_steps}, expected an integer >= 1")
-        available = available_actions(problem)
         anchor = state.log_policy
         n = anchor.shape[0]
         # A response is one token long here: a text game whose vocabulary is the actions.
@@ -60,18 +91,7 @@ class IterativePO(Memoryless):
         text = TextGame(problem.preference, reference, problem.temperature, problem.preference)
         seen = Seen(problem.reference_logits[:, None], anchor[:, None], anchor)
 
-        def loss(change: Float[Array, " n"]) -> Float[Array, ""]:
-            log_policy = log_normalise(jnp.where(available, anchor + change, -jnp.inf))
+        def loss(log_policy):
             return self.objective.loss(key, text, log_policy[:, None], seen)
 
-        def newton(_, change):
-            curvature, axes = jnp.linalg.eigh(jax.hessian(loss)(change))
-            size = jnp.abs(curvature)  # against a saddle, and the rounding of zero curvatures
-            largest = jnp.max(size)
-            size = jnp.where(largest > 0, size + self.ridge * largest, 1)  # nothing was compared: nothing moves
-            along = jnp.matmul(axes.T, jax.grad(loss)(change), precision="highest")
-            return change - jnp.matmul(axes, along / size, precision="highest")
-
-        change = jax.lax.fori_loop(0, self.inner_steps, newton, jnp.zeros_like(anchor))
-        log_policy = log_normalise(jnp.where(available, anchor + change, -jnp.inf))
-        return PolicyState(log_policy, state.t + 1)
+        return PolicyState(fit_policy(loss, anchor, self.ridge, self.inner_steps), state.t + 1)

@@ -27,6 +27,7 @@ __all__ = [
     "all_votes",
     "as_scores",
     "best_and_worst",
+    "bradley_terry_votes",
     "judge",
     "pooled",
     "recorded_pairs",
@@ -226,6 +227,17 @@ def sampled_tuples(
     _need_samples("samples", samples)
     drawn = draw_actions(key, _probabilities(log_policy), (count, samples))
     return drawn, _equal(jnp.zeros(count, log_policy.dtype))
+
+
+def bradley_terry_votes(key: Key[Array, ""], pairs: Comparisons) -> Comparisons:
+    """One vote for each pair: the first wins with probability sigmoid(gain), whatever the gain's unit.
+
+    Args: key; pairs. Returns: `Comparisons` with gains +-1/2.
+    Source: Rosset et al. (2024), DNO, arXiv 2404.03715, the labels behind Theorem 1. Cost: m.
+    """
+    chance = jax.nn.sigmoid(pairs.gain)
+    won = jax.random.uniform(key, chance.shape, chance.dtype) < chance
+    return pairs._replace(gain=won.astype(chance.dtype) - 0.5)
 
 
 def recorded_pairs(data: Pairs) -> Comparisons:

@@ -29,6 +29,7 @@ from rlcore.nash.measure import (
     all_tuples,
     as_scores,
     best_and_worst,
+    bradley_terry_votes,
     judge,
     sampled_judged_pairs,
     sampled_pairs,
@@ -225,17 +226,23 @@ class DNO:
     """Cross-entropy of log-ratios to the anchor with win rates against it.
 
     scale: float[] > 0, the paper's eta, one over the step; batch: pairs, static. Win rates against it are exact.
+    bernoulli: static, one vote of probability sigmoid(difference of win rates) for each sampled pair.
     Source: Rosset et al. (2024), arXiv 2404.03715, equation 8.
     """
 
     anchored: ClassVar[bool] = True
     scale: Array | float = 0.5
     batch: int | None = _static(256)
+    bernoulli: bool = _static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Cross-entropy over the scale."""
+        policy = jnp.sum(paths, axis=1)
         pairs = judge(_pairs(key, game, seen.anchor, seen.anchor, self.batch), game.judge, seen.anchor)
-        return dno_loss(jnp.sum(paths, axis=1), seen.anchor, pairs, self.scale) / self.scale
+        if self.bernoulli and self.batch is not None:
+            votes = bradley_terry_votes(jax.random.fold_in(key, 1), pairs)
+            return dpo_loss(policy, seen.anchor, votes, self.scale) / self.scale
+        return dno_loss(policy, seen.anchor, pairs, self.scale) / self.scale
 
 
 @_objective

@@ -175,5 +175,5 @@ def test_masks_and_bad_input(game_and_start):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="key: found None, expected a key"):
         IterativePO(o.INPO(1.5)).step(game, solver.start(start))
-    with pytest.raises(ValueError, match="inner_steps: found 0"):
+    with pytest.raises(ValueError, match="num_steps: found 0"):
         IterativePO(o.INPO(1.5, None), inner_steps=0).step(game, solver.start(start))
