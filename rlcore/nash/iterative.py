@@ -67,7 +67,7 @@ class IterativePO(Memoryless):
       comparisons. With exact measures `INPO(eta)` is `OMD(eta)`, `DNO(scale)` is `MWU(1 / scale)`, and
       `ScoreRegression(eta)` a damped `MWU(eta)`: docs/proofs/nash.md, T9b, T9c.
     ridge: float[] > 0; inner_steps: static: of `fit_policy`. An action that was not drawn keeps its logit. A contrast
-      without a minimiser (`DNOPairs`: labels are sure) goes as far as the steps take it, one or two units of score each.
+      without a minimiser (`DNOPairs`: labels are sure) goes as far as steps take it, one or two units of score each.
 
     Source: Zhang et al. (2025), INPO, algorithm 1; Rosset et al. (2024), DNO, arXiv 2404.03715, algorithms 1 and 2.
     Cost per step: inner_steps times (an n x n eigendecomposition and n gradients of the loss).
