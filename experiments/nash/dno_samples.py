@@ -63,7 +63,7 @@ def run(config):
             votes = bradley_terry_votes(vote_key, judge(drawn, problem.preference, anchor))
 
             def learned(count):
-                weight = jnp.where(jnp.arange(config.most_pairs) < count, 1 / count, 0.0)
+                weight = jnp.where(jnp.arange(config.most_pairs, dtype=count.dtype) < count, 1 / count, 0.0)
                 data = pooled(votes._replace(weight=weight), n)
                 return error(fit_policy(lambda lp: dpo_loss(lp, anchor, data, SCALE), anchor))
 
@@ -135,7 +135,7 @@ def plot(data):
         )
         axis.set(
             xscale="log", yscale="log", xlabel="compared pairs $N$, one vote each",
-            ylabel=r"mean of $\mathrm{TV}(\hat\pi_{t+1}, \pi_{t+1})^2$",
+            ylabel=r"mean of $\mathrm{TV}(\hat\pi_{t+1}, \pi_{t+1})^2$ [probability$^2$]",
         )  # fmt: skip
         axis.legend(loc="lower left")
         figure.suptitle(

@@ -7,7 +7,19 @@ import pytest
 
 from envs.preferences import random_game
 from envs.text import bigram_text
-from rlcore.nash import MWU, OMD, IterativePO, kl, log_normalise, observe_kl, paths_of_tree
+from rlcore.nash import (
+    MWU,
+    OMD,
+    IterativePO,
+    bradley_terry_votes,
+    fit_policy,
+    judge,
+    kl,
+    log_normalise,
+    observe_kl,
+    paths_of_tree,
+    sampled_pairs,
+)
 from rlcore.nash import objectives as o
 from rlcore.solver import iterate
 
@@ -177,3 +189,26 @@ def test_masks_and_bad_input(game_and_start):
         IterativePO(o.INPO(1.5)).step(game, solver.start(start))
     with pytest.raises(ValueError, match="num_steps: found 0"):
         IterativePO(o.INPO(1.5, None), inner_steps=0).step(game, solver.start(start))
+
+
+def test_a_vote_of_dno_is_won_with_the_sigmoid_of_the_difference(game_and_start):
+    game, start = game_and_start
+    pairs = judge(sampled_pairs(KEY, game.preference, start, start, 100_000), game.preference, start)
+    votes = bradley_terry_votes(KEY, pairs)
+    assert set(np.unique(votes.gain)) == {-0.5, 0.5}
+    excess = votes.gain + 0.5 - jax.nn.sigmoid(pairs.gain)
+    # Five standard deviations of a mean, also against the gain itself.
+    assert abs(float(jnp.mean(excess))) < 2.5 / np.sqrt(100_000)
+    assert abs(float(jnp.mean(excess * pairs.gain))) < 2.5 / np.sqrt(100_000)
+
+
+def test_fit_policy_finds_a_known_minimum_and_leaves_what_the_loss_does_not_see():
+    target = log_normalise(jnp.array([0.0, 1.0, -2.0, 0.5]))
+    start = log_normalise(jnp.zeros(4))
+    ours = jax.jit(lambda start: fit_policy(lambda lp: -jnp.exp(target) @ lp, start))(start)
+    np.testing.assert_allclose(ours, target, rtol=0, atol=1e-12)
+    # only the difference of the first two is seen
+    blind = jax.jit(lambda start: fit_policy(lambda lp: (lp[0] - lp[1] - 1) ** 2, start))(start)
+    np.testing.assert_allclose(blind - blind[3], jnp.array([0.5, -0.5, 0.0, 0.0]), rtol=0, atol=1e-12)
+    still = fit_policy(lambda lp: 0 * lp[0], target, num_steps=1)
+    np.testing.assert_array_equal(still, log_normalise(target))
