@@ -4,20 +4,29 @@ The responses can be enumerated, so one pass over the tree of prefixes gives the
 then drawn from that table, and losses look their log-probabilities up in it. Every objective still sees only what it
 would see with a language model: sampled sequences, their token log-probabilities and comparisons of pairs.
 
-An objective is `loss(key, game, paths, seen) -> float[]`: `paths` are the token log-probabilities float[n, L] of the
-policy in training, `seen` what it was given besides. All gradients at the reference have the size of the policy
-gradient's, which fixes the factors in front (Adam forgets them).
+Objectives are those of `objectives.py`.
 """
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from rlcore.nash.game import geometric_mixture, kl, log_normalise, unregularised_gap, win_probability
-from rlcore.nash.text import TextGame, paths_of_tree, sample_responses, token_mixture
+from rlcore.nash.game import kl, log_normalise, unregularised_gap, win_probability
+from rlcore.nash.objectives import (
+    DNO,
+    INPO,
+    DNOPairs,
+    OnlineDPO,
+    PairIPO,
+    PolicyGradient,
+    ScoreRegression,
+    Seen,
+    UniformIPO,
+)
+from rlcore.nash.text import TextGame, paths_of_tree
 from rlcore.nn.transformer import Transformer
 from rlcore.solver import iterate
 from rlcore.types import Array, Float, PyTree, RandomKey
@@ -38,233 +47,6 @@ __all__ = [
 ]
 
 
-class Seen(NamedTuple):
-    """What an objective is given besides the policy in training; nothing is differentiated.
-
-    reference: float[n, L], token log-probabilities. opponent: float[n, L], those of the policy played against.
-    anchor: float[n], log-probabilities of the policy at the last refresh.
-    """
-
-    reference: Array
-    opponent: Array
-    anchor: Array
-
-
-def _labels(key, game, first, second, bernoulli):
-    """What the judge says of pairs: probabilities, or one vote each."""
-    win = game.judge[first, second]
-    return (jax.random.uniform(key, win.shape, win.dtype) < win).astype(win.dtype) if bernoulli else win
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def _objective(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-@_objective
-class PolicyGradient:
-    """Advantage over a sampled opponent, less the KL cost of the tokens to come: self-play, Nash-MD-PG, best response.
-
-    mixture: float[] in [0, 1], weight of the reference in the opponent; 0 self-play, 1 the best response to the
-    reference. batch: static. token_mixing: mix token by token, as one can sample, or whole sequences; static.
-    per_token_kl: each token pays for its own log-ratio alone, as released code does: biased (T16); static.
-    bernoulli: votes instead of probabilities; static.
-    Source: Munos et al. (2023), arXiv 2312.00886, as quoted in a digest; TRL's trainer for `per_token_kl`.
-    """
-
-    mixture: Array | float = 0.0
-    batch: int = _static(256)
-    token_mixing: bool = _static(True)
-    per_token_kl: bool = _static(False)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Its gradient is minus the policy gradient."""
-        own, other, vote = jax.random.split(key, 3)
-        if self.token_mixing:
-            opponent = token_mixture(seen.opponent, seen.reference, self.mixture)
-        else:
-            opponent = geometric_mixture(jnp.sum(seen.opponent, 1), jnp.sum(seen.reference, 1), self.mixture)
-        first = sample_responses(own, jax.lax.stop_gradient(jnp.sum(paths, axis=1)), self.batch)
-        second = sample_responses(other, opponent, self.batch)
-        tokens = paths[first]
-        ratio = jax.lax.stop_gradient(tokens) - seen.reference[first]
-        cost = ratio if self.per_token_kl else jnp.flip(jnp.cumsum(jnp.flip(ratio, 1), axis=1), 1)
-        gain = _labels(vote, game, first, second, self.bernoulli) - 0.5
-        return -jnp.mean(jnp.sum((gain[:, None] - game.temperature * cost) * tokens, axis=1))
-
-
-@_objective
-class PairIPO:
-    """Squared error of log-ratio differences on pairs of one's own: Online IPO 2 at mixture 0, IPO-MD above.
-
-    mixture: float[] in [0, 1], weight of the reference in the policy that both responses come from; batch: pairs;
-    bernoulli. The last two are static.
-    Source: Calandriello et al. (2024), arXiv 2403.08635, as quoted in digests.
-    """
-
-    mixture: Array | float = 0.0
-    batch: int = _static(256)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """temperature / 4 times the squared error."""
-        own, other, vote = jax.random.split(key, 3)
-        opponent = token_mixture(seen.opponent, seen.reference, self.mixture)
-        first, second = (sample_responses(k, opponent, self.batch) for k in (own, other))
-        ratio = jnp.sum(paths - seen.reference, axis=1)
-        gain = _labels(vote, game, first, second, self.bernoulli) - 0.5
-        return game.temperature / 4 * jnp.mean((ratio[first] - ratio[second] - gain / game.temperature) ** 2)
-
-
-@_objective
-class UniformIPO:
-    """Squared error on uniform pairs, both judged against an opponent: Online IPO 1, the step inside EGPO.
-
-    mixture: float[] in [0, 1], weight of the reference in the opponent (above 0 the "Nash-MD" of the released code);
-    batch: pairs; bernoulli. The last two are static.
-    Source: Zhou, Fazel and Du (2025), arXiv 2503.08942, released code as restated in this project's specification.
-    """
-
-    mixture: Array | float = 0.0
-    batch: int = _static(256)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """temperature / 4 times the squared error."""
-        pair, other, vote, last = jax.random.split(key, 4)
-        first, second = jax.random.randint(pair, (2, self.batch), 0, paths.shape[0], jnp.int32)
-        opponent = sample_responses(other, token_mixture(seen.opponent, seen.reference, self.mixture), self.batch)
-        ratio = jnp.sum(paths - seen.reference, axis=1)
-        gain = _labels(vote, game, first, opponent, self.bernoulli) - _labels(
-            last, game, second, opponent, self.bernoulli
-        )
-        return game.temperature / 4 * jnp.mean((ratio[first] - ratio[second] - gain / game.temperature) ** 2)
-
-
-@_objective
-class OnlineDPO:
-    """Logistic loss on pairs of one's own: no Nash solver, it fits rewards (T13).
-
-    batch: pairs, static; bernoulli: static. Source: Rafailov et al. (2023), with pairs from the policy itself.
-    """
-
-    batch: int = _static(256)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Cross-entropy over 2 temperature."""
-        own, other, vote = jax.random.split(key, 3)
-        policy = jax.lax.stop_gradient(jnp.sum(paths, axis=1))
-        first, second = (sample_responses(k, policy, self.batch) for k in (own, other))
-        ratio = jnp.sum(paths - seen.reference, axis=1)
-        label = _labels(vote, game, first, second, self.bernoulli)
-        score = game.temperature * (ratio[first] - ratio[second])
-        return jnp.mean(jax.nn.softplus(score) - label * score) / (2 * game.temperature)
-
-
-@_objective
-class INPO:
-    """Regression whose minimiser is one mirror-descent step from the anchor.
-
-    step_size: float[] in (0, 1 / temperature], of the explicit step; batch: pairs, static; bernoulli: static.
-    Source: Zhang et al. (2025), INPO, equation 8. step_size is 1 over the paper's eta.
-    """
-
-    anchored: ClassVar[bool] = True
-    step_size: Array | float = 2.0
-    batch: int = _static(256)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Squared error over 4 step sizes."""
-        own, other, vote = jax.random.split(key, 3)
-        first, second = (sample_responses(k, seen.anchor, self.batch) for k in (own, other))
-        pull = self.step_size * game.temperature
-        ratio = jnp.sum(paths, 1) - pull * jnp.sum(seen.reference, 1) - (1 - pull) * seen.anchor
-        gain = _labels(vote, game, first, second, self.bernoulli) - 0.5
-        return jnp.mean((ratio[first] - ratio[second] - self.step_size * gain) ** 2) / (4 * self.step_size)
-
-
-@_objective
-class ScoreRegression:
-    """Regression of log-ratios to the anchor on gains against it: SPPO on probabilities, GPO on their logits.
-
-    step_size: float[] > 0; batch: static; logits: regress on the preference score instead, static; bernoulli: static.
-    Without a reference both aim at the game without temperature.
-    Source: SPPO (arXiv 2405.00675), here with all samples instead of the best and worst of 5; GPO: Zhang et al. (2025),
-    arXiv 2410.02197, equation 5.3.
-    """
-
-    anchored: ClassVar[bool] = True
-    step_size: Array | float = 2.0
-    batch: int = _static(256)
-    logits: bool = _static(False)
-    bernoulli: bool = _static(False)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Squared error over 2 step sizes."""
-        own, other, vote = jax.random.split(key, 3)
-        first, second = (sample_responses(k, seen.anchor, self.batch) for k in (own, other))
-        label = _labels(vote, game, first, second, self.bernoulli and not self.logits)
-        gain = jax.scipy.special.logit(label) if self.logits else label - 0.5
-        error = jnp.sum(paths[first], axis=1) - seen.anchor[first] - self.step_size * gain
-        return jnp.mean(error**2) / (2 * self.step_size)
-
-
-@_objective
-class DNO:
-    """Cross-entropy of log-ratios to the anchor with win rates against it.
-
-    scale: float[] > 0, the paper's eta, one over the step; batch: pairs, static. Win rates against it are exact.
-    Source: Rosset et al. (2024), arXiv 2404.03715, equation 8.
-    """
-
-    anchored: ClassVar[bool] = True
-    scale: Array | float = 0.5
-    batch: int = _static(256)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Cross-entropy over the scale."""
-        first, second = (sample_responses(k, seen.anchor, self.batch) for k in jax.random.split(key))
-        wins = jnp.matmul(game.judge, jnp.exp(seen.anchor))
-        ratio = jnp.sum(paths, axis=1) - seen.anchor
-        score = self.scale * (ratio[first] - ratio[second])
-        label = jax.nn.sigmoid(wins[first] - wins[second])
-        return jnp.mean(jax.nn.softplus(score) - label * score) / self.scale
-
-
-@_objective
-class DNOPairs:
-    """Contrast of the best with the worst of a few samples where they are far apart: DNO-Prct.
-
-    scale: float[] > 0; margin: float[], least difference of win rates; batch: prompts, static; samples: responses each,
-    static; they are judged against each other.
-    Source: Rosset et al. (2024), arXiv 2404.03715, algorithm 2.
-    """
-
-    anchored: ClassVar[bool] = True
-    scale: Array | float = 0.5
-    margin: Array | float = 0.25
-    batch: int = _static(256)
-    samples: int = _static(5)
-
-    def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
-        """Logistic loss over the scale, mean over the pairs kept."""
-        drawn = sample_responses(key, seen.anchor, self.batch * self.samples).reshape(self.batch, self.samples)
-        wins = jnp.mean(game.judge[drawn[:, :, None], drawn[:, None, :]], axis=2)
-        best, worst = (
-            jnp.take_along_axis(drawn, f(wins, axis=1)[:, None], axis=1)[:, 0] for f in (jnp.argmax, jnp.argmin)
-        )
-        keep = (jnp.max(wins, axis=1) - jnp.min(wins, axis=1) >= self.margin).astype(wins.dtype)
-        ratio = jnp.sum(paths, axis=1) - seen.anchor
-        score = self.scale * (ratio[best] - ratio[worst])
-        return jnp.sum(keep * jax.nn.softplus(-score)) / jnp.maximum(jnp.sum(keep), 1) / self.scale
-
-
 class DeepState(NamedTuple):
     """The state of training.
 
@@ -279,13 +61,21 @@ class DeepState(NamedTuple):
     count: Array
 
 
-@_objective
+def _static(default):
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def _solver(cls):
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+@_solver
 class DeepNash:
     """Adam on an objective, for a policy that is the reference plus a transformer: a `Solver` for a `TextGame`.
 
-    objective: one of this module. learning_rate: float[], decays linearly to 0 at `decay_steps`, float[] (inf: never).
-    network: static. extragradient: the opponent is the policy after a temporary step, of which neither parameters nor
-    moments remain (EGPO); static. refresh: steps between renewals of the anchor, if `anchored`; static.
+    objective: one of `objectives.py`. learning_rate: float[], decays linearly to 0 at `decay_steps`, float[] (inf:
+    never). network: static. extragradient: the opponent is the policy after a temporary step, of which neither
+    parameters nor moments remain (EGPO); static. refresh: steps between renewals of the anchor, if `anchored`; static.
     decay: float[] or None: the opponent is the running mean thbar <- decay thbar + (1 - decay) th of the parameters
     (Nash-EMA); None plays against the policy itself.
     Source: as the objective; extragradient: Zhou, Fazel and Du (2025), arXiv 2503.08942, released code restated.

@@ -12,7 +12,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rlcore.nash.game import PreferenceGame, available_actions, log_normalise, mixture_logits
+from rlcore.nash.game import PreferenceGame, log_normalise, mixture_logits
+from rlcore.nash.losses import log_ratio
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.types import Array, Float, Number, RandomKey
 
@@ -31,11 +32,6 @@ def sgd_step_size(learning_rate: Number, num_actions: int, temperature: Number) 
     return 4 * learning_rate / (num_actions * temperature)
 
 
-def _log_ratio(game: PreferenceGame, log_policy: Float[Array, " n"]) -> Float[Array, " n"]:
-    available = available_actions(game)
-    return jnp.where(available, log_policy, 0) - jnp.where(available, game.reference_logits, 0)
-
-
 def policy_gradient(
     game: PreferenceGame, log_policy: Float[Array, " n"], opponent: Float[Array, " n"]
 ) -> Float[Array, " n"]:
@@ -46,7 +42,7 @@ def policy_gradient(
     """
     p = jnp.exp(log_policy)
     advantage = jnp.matmul(game.preference - 0.5, opponent, precision="highest")
-    weight = advantage - game.temperature * _log_ratio(game, log_policy)
+    weight = advantage - game.temperature * log_ratio(log_policy, game.reference_logits)
     return p * (weight - jnp.dot(p, weight, precision="highest"))
 
 
@@ -73,7 +69,7 @@ class IPO2(Memoryless):
         """One step; nothing is sampled."""
         q = _opponent(problem, state.log_policy, self.mixture)
         advantage = jnp.matmul(problem.preference - 0.5, q, precision="highest")
-        error = _log_ratio(problem, state.log_policy) - advantage / problem.temperature
+        error = log_ratio(state.log_policy, problem.reference_logits) - advantage / problem.temperature
         # <q, advantage> = 0 by skew-symmetry, so centring the error centres r alone.
         gradient = 4 * q * (error - jnp.dot(q, error, precision="highest"))
         return PolicyState(log_normalise(state.log_policy - self.learning_rate * gradient), state.t + 1)
@@ -118,7 +114,7 @@ class OnlineDPO(Memoryless):
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step; nothing is sampled."""
         p = jnp.exp(state.log_policy)
-        ratio = _log_ratio(problem, state.log_policy)
+        ratio = log_ratio(state.log_policy, problem.reference_logits)
         model = jax.nn.sigmoid(problem.temperature * (ratio[:, None] - ratio[None, :]))
         gradient = -2 * problem.temperature * p * jnp.matmul(problem.preference - model, p, precision="highest")
         return PolicyState(log_normalise(state.log_policy - self.learning_rate * gradient), state.t + 1)

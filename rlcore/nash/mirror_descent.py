@@ -195,7 +195,8 @@ class MWU(Queries):
     fitted exactly over all policies:
       SPO (self-play preference optimisation) with weights exp(eta P p): step_size = eta.
       SPPO with eta, or beta of its released code: step_size = eta = 1 / beta. Its loss drops the log of the partition
-        function E_p exp(eta (P p - 1/2)), which lies in [0, eta^2 / 8]: docs/proofs/nash.md, T9b.
+        function E_p exp(eta (P p - 1/2)), which lies in [0, eta^2 / 8] (docs/proofs/nash.md, T9b), and so stops at a
+        damped step (T9c).
       DNO with eta_DNO: step_size = 1 / eta_DNO.
       `GPO` with score P - 1/2.
 

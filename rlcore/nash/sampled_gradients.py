@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from rlcore.nash.extragradient import ExtragradientState
 from rlcore.nash.game import PreferenceGame, available_actions, log_normalise, mixture_logits
+from rlcore.nash.losses import log_ratio
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.nash.oracle import bernoulli, draw_actions
 from rlcore.types import Array, Bool, Float, Int, Key, RandomKey
@@ -33,11 +34,6 @@ def _require(key: RandomKey, samples: int) -> None:
 
 def _label(key, game, i, j, soft):
     return game.preference[i, j] if soft else bernoulli(key, game.preference, i, j)
-
-
-def _log_ratio(game, log_policy):
-    available = available_actions(game)
-    return jnp.where(available, log_policy, 0) - jnp.where(available, game.reference_logits, 0)
 
 
 def _mean_at(actions: Int[Array, " K"], weights: Float[Array, " K"], n: int) -> Float[Array, " n"]:
@@ -68,7 +64,7 @@ def _uniform_pair_gradient(
     y, other = draw_actions(pair_key, uniform, (2, samples))
     rival = draw_actions(opponent_key, opponent, (samples,))
     target = _label(first_key, game, y, rival, soft) - _label(second_key, game, other, rival, soft)
-    ratio = _log_ratio(game, log_policy)
+    ratio = log_ratio(log_policy, game.reference_logits)
     error = 2 * (ratio[y] - ratio[other] - target / game.temperature)
     n = log_policy.shape[0]
     return _mean_at(y, error, n) - _mean_at(other, error, n)
@@ -157,7 +153,7 @@ class SampledIPO2(Memoryless):
         pair_key, label_key = jax.random.split(key)
         y, other = draw_actions(pair_key, _mixed(problem, state.log_policy, self.mixture), (2, self.samples))
         margin = _label(label_key, problem, y, other, self.soft) - 0.5
-        ratio = _log_ratio(problem, state.log_policy)
+        ratio = log_ratio(state.log_policy, problem.reference_logits)
         error = 2 * (ratio[y] - ratio[other] - margin / problem.temperature)
         n = state.log_policy.shape[0]
         gradient = _mean_at(y, error, n) - _mean_at(other, error, n)
@@ -187,6 +183,6 @@ class SampledNashMDPG(Memoryless):
         y = draw_actions(own_key, p, (self.samples,))
         rival = draw_actions(rival_key, _mixed(problem, state.log_policy, self.mixture), (self.samples,))
         margin = _label(label_key, problem, y, rival, self.soft) - 0.5
-        weight = margin - problem.temperature * _log_ratio(problem, state.log_policy)[y]
+        weight = margin - problem.temperature * log_ratio(state.log_policy, problem.reference_logits)[y]
         gradient = _mean_at(y, weight, p.shape[0]) - p * jnp.mean(weight)
         return PolicyState(log_normalise(state.log_policy + self.learning_rate * gradient), state.t + 1)
