@@ -61,7 +61,11 @@ def _run(names: list[str], arguments: argparse.Namespace, fields: list[str]) -> 
     except OSError as problem:
         text = f"--out: found {str(arguments.out)!r} ({problem.strerror or problem}), expected a folder to write to"
         raise ValueError(text) from problem
+    import jax
+
     for name, config in configs.items():
+        # Programs of the experiments before would only hold memory maps, of which a process has 65 530.
+        jax.clear_caches()
         quick = arguments.quick and config == modules[name].QUICK
         result = record.execute(name, config, arguments.out, quick=quick)
         _show(result)

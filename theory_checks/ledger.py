@@ -29,6 +29,9 @@ FOLDER = Path(__file__).parent
 SCHEMA_VERSION = 1
 PUBLISHED_KEPT = FOLDER / "kept.json"
 OUTCOMES = ("holds", "refuted", "violated", "vacuous", "undecided", "not run")
+# Statements between two clearings of the compiled programs: each statement leaves some hundred of them, each of about
+# ten memory maps, and Linux gives a process 65 530 maps.
+CLEAR_EVERY = 10
 
 
 def families() -> dict[str, dict[str, Statement]]:
@@ -108,6 +111,8 @@ def run(
             result = dataclasses.replace(result, passed=result.passed and holds)
         reports.append(result)
         report(len(reports), result)
+        if len(reports) % CLEAR_EVERY == 0:
+            jax.clear_caches()
     return reports
 
 
