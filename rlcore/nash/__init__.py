@@ -37,6 +37,15 @@ from rlcore.nash.game import (
 )
 from rlcore.nash.gpm import factorise, gpm_constructive, gpm_from_rewards, gpm_preference, gpm_score
 from rlcore.nash.gradient_steps import IPO2, NashMDPG, OnlineDPO, policy_gradient, sgd_step_size
+from rlcore.nash.maxmin import (
+    MaxMinPG,
+    MaxMinPolicy,
+    RewardGroups,
+    maxmin_policy,
+    minimax_regret,
+    minimax_regret_policy,
+    reward_groups,
+)
 from rlcore.nash.mirror_descent import (
     GPO,
     MMD,
@@ -68,6 +77,15 @@ from rlcore.nash.preference_models import (
     pair_data,
 )
 from rlcore.nash.proximal import ProximalPoint, ProximalState
+from rlcore.nash.reward_mixture import (
+    MixtureFit,
+    MixtureState,
+    RewardEM,
+    annotator_pairs,
+    annotator_wins,
+    fit_reward_mixture,
+    observe_objective,
+)
 from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
 from rlcore.nash.sequence import (
     SequenceGame,
@@ -107,6 +125,10 @@ __all__ = [
     "FictitiousPlay",
     "GeneralPreference",
     "MagnetState",
+    "MaxMinPG",
+    "MaxMinPolicy",
+    "MixtureFit",
+    "MixtureState",
     "MovingMagnetMMD",
     "NashEMA",
     "NashEMAPG",
@@ -123,12 +145,16 @@ __all__ = [
     "ProximalPoint",
     "ProximalState",
     "Queries",
+    "RewardEM",
+    "RewardGroups",
     "SampledEGPO",
     "SampledIPO1",
     "SampledIPO2",
     "SampledNashMDPG",
     "SequenceGame",
     "TextGame",
+    "annotator_pairs",
+    "annotator_wins",
     "apo_gain",
     "apo_policy",
     "available_actions",
@@ -153,6 +179,7 @@ __all__ = [
     "estimate_win_rates",
     "explicit_step_size",
     "factorise",
+    "fit_reward_mixture",
     "geometric_mixture",
     "gpm_constructive",
     "gpm_from_rewards",
@@ -168,12 +195,16 @@ __all__ = [
     "markov_kl",
     "markov_mean",
     "markov_sample",
+    "maxmin_policy",
+    "minimax_regret",
+    "minimax_regret_policy",
     "mirror_step",
     "mixture_logits",
     "nash_md_schedule",
     "observe_average_gap",
     "observe_gap",
     "observe_kl",
+    "observe_objective",
     "omd_step_size",
     "pair_data",
     "paths_of_tree",
@@ -184,6 +215,7 @@ __all__ = [
     "regularised_preference",
     "response_features",
     "response_log_prob",
+    "reward_groups",
     "sample_responses",
     "sampled_gap",
     "sequence_best_response",
