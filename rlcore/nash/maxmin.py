@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.nash.game import kl, log_normalise
-from rlcore.nash.mirror_descent import Memoryless, PolicyState
+from rlcore.nash.mirror_descent import PolicyState
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT, Solution
 from rlcore.types import Array, Float, Number, RandomKey
 
@@ -229,7 +229,7 @@ def minimax_regret(groups: RewardGroups, weights: Float[Array, " U"]) -> Float[A
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class MaxMinPG(Memoryless):
+class MaxMinPG:
     """Each step follows the policy gradient of the group that is worst off now; the problem is `RewardGroups`.
 
     With a constant step it ends in a cycle around the kink where groups tie, of a size set by the step.
@@ -239,6 +239,14 @@ class MaxMinPG(Memoryless):
     """
 
     step_size: Array | float
+
+    def start(self, log_policy: Float[Array, " n"]) -> PolicyState:
+        """The state before the first step from `log_policy`."""
+        return PolicyState(log_policy, jnp.zeros((), jnp.int32))
+
+    def init(self, problem: RewardGroups, key: RandomKey = None) -> PolicyState:
+        """Start at the reference policy."""
+        return self.start(problem.reference_logits)
 
     def step(self, problem: RewardGroups, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step; nothing is sampled."""
