@@ -4,7 +4,6 @@ Notation as in `theory_checks.nash`; group u has rewards r_u and optimal policy 
 for a policy p is what it loses against p_u in <., r_u> - beta KL(.||mu). Proofs: docs/proofs/nash.md, T11.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -64,26 +63,22 @@ class SolvedCrowd(NamedTuple):
     lower: Array
 
 
-@functools.partial(jax.jit, static_argnames=("n", "count"))
-def _mild_groups(key, n, count):
+def solved_crowd(key, n, count):
+    """Rewards in [0, 1], temperature in [0.3, 2], solved on the host by sequential quadratic programming."""
     a, b, c = jax.random.split(key, 3)
     temperature = jnp.exp(jax.random.uniform(c, (), minval=jnp.log(0.3), maxval=jnp.log(2.0)))
     reference = log_normalise(0.5 * jax.random.normal(b, (n,)))
     groups = RewardGroups(jax.random.uniform(a, (count, n)), reference, temperature)
-    return groups, groups.policies()
+    number = jax.ShapeDtypeStruct((), temperature.dtype)
+    upper, lower = jax.pure_callback(_general_solver, (number, number), groups.policies(), vmap_method="sequential")
+    return SolvedCrowd(groups, upper, lower)
 
 
-def solved_crowd(key, n, count):
-    """Rewards in [0, 1], temperature in [0.3, 2], solved on the host by sequential quadratic programming."""
-    groups, own = _mild_groups(key, n, count)
-    upper, lower = _general_solver(np.asarray(own))
-    return SolvedCrowd(groups, jnp.asarray(upper), jnp.asarray(lower))
-
-
-def _general_solver(log_policies: np.ndarray) -> tuple[float, float]:
+def _general_solver(log_policies) -> tuple[np.ndarray, np.ndarray]:
     """min_p max_u KL(p||p_u) by scipy's SLSQP: its value, and a lower bound from the gradients where it stopped."""
     from scipy.optimize import minimize, nnls
 
+    log_policies = np.asarray(log_policies)
     count, n = log_policies.shape
     ratio = lambda p: np.log(p) - log_policies  # noqa: E731
     simplex = {
@@ -111,7 +106,7 @@ def _general_solver(log_policies: np.ndarray) -> tuple[float, float]:
     # Any weights bound the minimum, as KL is convex: sum w_u KL(q||p_u) >= <sum w_u here_u, q> >= its least entry.
     flat = np.vstack([(here - (here @ p)[:, None]).T, 10 * np.ones(count)])
     weights, _ = nnls(flat, np.append(np.zeros(n), 10.0))
-    return float(np.max(here @ p)), float(np.min(weights @ here) / np.sum(weights))
+    return np.max(here @ p), np.min(weights @ here) / np.sum(weights)
 
 
 def arithmetic(log_policies, weights):
@@ -203,14 +198,6 @@ def unlike_groups_cannot_all_be_served(crowd, who=jnp.max):
 # ---- the minimax regret --------------------------------------------------------------------------------------------
 
 
-@jax.jit
-def _formula(groups):
-    solution = minimax_regret_policy(groups)
-    own = groups.policies()
-    weights = solution.value.weights
-    return minimax_regret(groups, weights), weights, own, solution
-
-
 @statement(
     "nash/T11",
     "min_p max_u regret = beta max_w -log sum_y prod_u p_u(y)^(w_u), attained by a geometric mixture of the p_u",
@@ -221,11 +208,12 @@ def _formula(groups):
     proof="docs/proofs/nash.md#t11",
     generator=solved_crowd,
     cases=[{"n": 4, "count": 3}],
-    host=True,
 )
 def minimax_regret_formula(instance, mix=geometric):
     groups, upper, lower = instance
-    value, weights, own, solution = _formula(groups)
+    solution = minimax_regret_policy(groups)
+    weights, own = solution.value.weights, groups.policies()
+    value = minimax_regret(groups, weights)
     beta = groups.temperature
     scale = beta * size(own)
     # The optimum of the independent solver lies in [lower, upper]; ours is within its duality gap.
