@@ -43,8 +43,8 @@ def moderate(key, n):
     "nash/8.7",
     "|gap(p; A) - gap(p; A')| <= 2 max |A - A'| for every policy p: the price of a wrong preference model",
     falsifiers=[
-        Falsifier("both games have one temperature (twice it in the second)", {"heat": 2.0}, share=0.2),
-        Falsifier("both games have one reference (its square in the second)", {"power": 2.0}, share=0.1),
+        Falsifier("both games have one temperature (twice it in the second)", {"heat": 2.0}, share=0.6),
+        Falsifier("both games have one reference (its square in the second)", {"power": 2.0}, share=0.35),
     ],
     origin=derived_here("docs/proofs/nash.md, 8.7"),
     proof="docs/proofs/nash.md#s8-7",
@@ -94,7 +94,7 @@ def moving(key, n):
     "nash/8.9.lipschitz",
     "|pi*_A - pi*_A'|_1 <= max |A - A'| / tau: the equilibrium moves smoothly with the population",
     falsifiers=[
-        Falsifier("each is the equilibrium of its game (the second at twice tau)", {"heat": 2.0}, share=0.1),
+        Falsifier("each is the equilibrium of its game (the second at twice tau)", {"heat": 2.0}, share=0.4),
     ],
     origin=derived_here("docs/proofs/nash.md, 8.9"),
     proof="docs/proofs/nash.md#s8-9",
@@ -203,8 +203,8 @@ def derivative_of_the_equilibrium(instance, derivative=implicit):
     "nash/8.9.variance",
     "Var_pi*(d log pi*) <= Var_pi*(d log mu + d(A / tau) pi*): the reaction of the opponent never amplifies",
     falsifiers=[
-        Falsifier("the covariance in the Jacobian (diag(pi) instead)", {"derivative": without_mean}, share=0.1),
-        Falsifier("P + P^T = 1 (a bonus of 1 for matching the opponent)", {"bonus": 1.0}, share=0.5),
+        Falsifier("the covariance in the Jacobian (diag(pi) instead)", {"derivative": without_mean}, share=0.25),
+        Falsifier("P + P^T = 1 (a bonus of 1 for matching the opponent)", {"bonus": 1.0}, share=0.9),
     ],
     origin=derived_here("docs/proofs/nash.md, 8.9"),
     proof="docs/proofs/nash.md#s8-9",

@@ -39,13 +39,13 @@ class Config:
     num_pairs: int = 20
     reward_scale: float = 2.0
     temperature: float = 0.5
-    correlations: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75, -1.0)
+    correlations: tuple[float, ...] = (0.99, 0.95, 0.9, 0.8, 0.65, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75, -1.0)
 
 
-QUICK = Config(num_seeds=8, correlations=(1.0, 0.5, 0.0, -0.5, -1.0))
+QUICK = Config(num_seeds=6, correlations=(0.9, 0.5, 0.0, -1.0))
 
-QUOTED_MAXMIN = "win rate of MaxMin for the minority, against the reference policy, opposed groups"
-QUOTED_SINGLE = "win rate of a single reward for the minority, against the reference policy, opposed groups"
+QUOTED_MAXMIN = "win rate of MaxMin for the minority against the reference, unrelated groups"
+QUOTED_SINGLE = "win rate of a single reward for the minority against the reference, unrelated groups"
 _WHERE = "digests of Chakraborty et al. 2024, Tulu2-7B, groups 10 : 1"
 REFERENCES = {
     QUOTED_MAXMIN: Reference(0.5667, 0.0001, "quoted by a later work", _WHERE, comparable=False),
@@ -137,17 +137,18 @@ def _mean(values):
 
 
 def measured(data):
-    """Means over seeds and their standard errors, where the groups are most unlike."""
-    last = data.sel(correlation=data["correlation"].min())
-    worst = last["utility"].min("group")
-    minority = last["win_rate"].sel(group="minority")
-    numbers = {f"worst group's utility [logits], {a}": _mean(worst.sel(algorithm=a)) for a in ALGORITHMS}
-    numbers |= {
-        f"majority's utility [logits], {a}": _mean(last["utility"].sel(group="majority", algorithm=a))
-        for a in ALGORITHMS
-    }
+    """Means over seeds and their standard errors, for unrelated groups and for opposed ones."""
+    numbers = {}
+    for name, at in (("unrelated", 0.0), ("opposed", -1.0)):
+        here = data.sel(correlation=at, method="nearest")
+        worst = here["utility"].min("group")
+        for algorithm in ALGORITHMS:
+            numbers[f"worse-off group's utility [logits], {name} groups, {algorithm}"] = _mean(
+                worst.sel(algorithm=algorithm)
+            )
+        numbers[f"annotators that EM puts into their group, {name} groups"] = _mean(here["recovered"])
+    minority = data.sel(correlation=0.0, method="nearest")["win_rate"].sel(group="minority")
     return numbers | {
-        "annotators that EM puts into their group": _mean(last["recovered"]),
         QUOTED_MAXMIN: _mean(minority.sel(algorithm="MaxMin")),
         QUOTED_SINGLE: _mean(minority.sel(algorithm="single reward")),
         "largest certified error of a policy": Measured(float(data["certified"].max()), 0.0),
@@ -160,34 +161,36 @@ def plot(data):
     with figures.style():
         figure, axes = figures.subplots(1, 3, height=3.4)
 
-        def line(axis, values, label, i):
+        def line(axis, values, label, i, band=True):
             low, middle, high = values.quantile([0.1, 0.5, 0.9], "seed").transpose("quantile", "correlation").values
-            axis.fill_between(x, low, high, color=figures.COLOURS[i], alpha=0.12, linewidth=0)
+            if band:
+                axis.fill_between(x, low, high, color=figures.COLOURS[i], alpha=0.15, linewidth=0)
             axis.plot(x, middle, label=label, **figures.line_style(i))
 
         line(axes[0], data["recovered"], "EM, two groups", 0)
         axes[0].axhline(
             data.attrs["majority"], color="grey", linewidth=1.0, linestyle=":", label="everybody in the majority"
         )
-        axes[0].set(ylabel="annotators in their group [share]", ylim=(0.45, 1.02), title="recovery by EM")
+        axes[0].set(ylabel="annotators in their group", ylim=(0.45, 1.02), title="recovery by EM")
         axes[0].legend(loc="lower left")
         for i, algorithm in enumerate(ALGORITHMS):
-            line(axes[1], data["utility"].sel(algorithm=algorithm).min("group"), algorithm, i)
-            line(axes[2], data["win_rate"].sel(algorithm=algorithm, group="minority"), algorithm, i)
-        axes[1].set(ylabel="utility of the worse-off group [logits]", title="who is worse off")
-        axes[2].set(ylabel="minority's win rate against the reference", title="the minority")
+            band = algorithm in ("single reward", "MaxMin")
+            line(axes[1], data["utility"].sel(algorithm=algorithm).min("group"), algorithm, i, band)
+            line(axes[2], data["win_rate"].sel(algorithm=algorithm, group="minority"), algorithm, i, band)
+        axes[1].set(ylabel="mean reward [logits]", title="the worse-off group")
+        axes[2].set(ylabel="win rate against the reference", title="in the eyes of the minority")
         for name, text in ((QUOTED_MAXMIN, "MaxMin"), (QUOTED_SINGLE, "single")):
             value = REFERENCES[name].value
             axes[2].axhline(value, color="grey", linewidth=0.8, linestyle=":")
-            axes[2].text(0.98, value + 0.005, f"{text}, quoted", fontsize=6, color="grey", ha="left", va="bottom")
+            axes[2].text(0.98, value + 0.005, f"{text}, quoted", fontsize=7, color="dimgrey", ha="left", va="bottom")
         for axis in axes:
-            axis.set_xlabel("correlation of the two rewards")
+            axis.set_xlabel("correlation of the rewards")
             axis.set_xlim(1.03, -1.03)
         handles, labels = axes[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
         figure.suptitle(
-            f"A study: two groups 10 : 1, {data.sizes['seed']} seeds, medians with 10–90% bands; "
-            "quoted numbers are of a language model and not comparable",
+            f"A study: two groups 10 : 1, {data.sizes['seed']} seeds, medians with 10–90% bands (MaxMin, single)\n"
+            "quoted numbers are of a language model (Tulu2-7B) and not comparable",
             fontsize=8,
         )
     return figure
