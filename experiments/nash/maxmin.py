@@ -32,7 +32,7 @@ GROUPS = ("majority", "minority")
 class Config:
     """Settings of the study; rewards and their temperature in logits."""
 
-    num_seeds: int = 50
+    num_seeds: int = 24
     num_actions: int = 10
     num_annotators: int = 110
     minority: int = 10
