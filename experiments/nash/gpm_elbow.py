@@ -49,7 +49,7 @@ def random_preference(key, n, rank, scale):
     v = jax.random.normal(key, (n, largest))
     kept = jnp.arange(largest) < rank
     # n independent normal planes: a score is a sum of `rank` products of variance 1.
-    return gpm_preference(jnp.where(kept[None, :], v, 0) * jnp.sqrt(scale / jnp.sqrt(1.0 * rank)))
+    return gpm_preference(jnp.where(kept[None, :], v, 0) * jnp.sqrt(scale / jnp.sqrt(jnp.asarray(rank, v.dtype))))
 
 
 def sample_pairs(key, preference, count):

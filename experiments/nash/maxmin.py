@@ -94,7 +94,7 @@ def run(config):
         wins = annotator_wins(pairs, n)
         pooled = jnp.sum(wins, axis=0)
         fit = fit_reward_mixture(wins, 2, em_key, tol=1e-6, max_steps=200)
-        found = jnp.argmax(fit.responsibilities, axis=1)
+        found = jnp.argmax(fit.responsibilities, axis=1).astype(kinds.dtype)
         hits = jnp.mean((found == kinds).astype(rewards.dtype))
         uniform = log_normalise(jnp.zeros(n, rewards.dtype))
         mean = jnp.exp(fit.state.log_shares) @ fit.state.rewards
