@@ -181,7 +181,7 @@ def plot(data):
         axes[2].set(xscale="log", yscale="log", xlabel=r"$\max|P-\hat{P}|$ [probability]", title="error and gap")
         axes[2].xaxis.set_minor_formatter(NullFormatter())
         axes[2].set_ylabel("true duality gap [probability]")
-        axes[2].legend(loc="upper left")
+        axes[2].legend(loc="lower right")
         axes[0].set(yscale="log", ylabel="held-out loss above the truth's [nats]", title="elbow at the rank")
         axes[1].set(yscale="log", ylabel="true duality gap [probability]", title="Nash of the fitted matrix")
         for axis in axes[:2]:
