@@ -40,7 +40,7 @@ class Config:
     temperature: float = 0.05
 
 
-QUICK = Config(num_seeds=3, num_actions=10, ranks=(2, 4), dims=(2, 4, 6), num_pairs=2_000, num_steps=200)
+QUICK = Config(num_seeds=3, num_actions=10, ranks=(2, 4), dims=(2, 4, 6), num_pairs=1_500, num_steps=150)
 
 
 def random_preference(key, n, rank, scale):
