@@ -48,6 +48,15 @@ from rlcore.nash.losses import (
     score_regression_loss,
     token_policy_gradient_loss,
 )
+from rlcore.nash.maxmin import (
+    MaxMinPG,
+    MaxMinPolicy,
+    RewardGroups,
+    maxmin_policy,
+    minimax_regret,
+    minimax_regret_policy,
+    reward_groups,
+)
 from rlcore.nash.measure import (
     Comparisons,
     Responses,
@@ -97,6 +106,15 @@ from rlcore.nash.preference_models import (
     pair_data,
 )
 from rlcore.nash.proximal import ProximalPoint, ProximalState
+from rlcore.nash.reward_mixture import (
+    MixtureFit,
+    MixtureState,
+    RewardEM,
+    annotator_pairs,
+    annotator_wins,
+    fit_reward_mixture,
+    observe_objective,
+)
 from rlcore.nash.sampled_gradients import SampledEGPO, SampledIPO1, SampledIPO2, SampledNashMDPG
 from rlcore.nash.sequence import (
     SequenceGame,
@@ -138,6 +156,10 @@ __all__ = [
     "GeneralPreference",
     "IterativePO",
     "MagnetState",
+    "MaxMinPG",
+    "MaxMinPolicy",
+    "MixtureFit",
+    "MixtureState",
     "MovingMagnetMMD",
     "NashEMA",
     "NashEMAPG",
@@ -155,6 +177,8 @@ __all__ = [
     "ProximalState",
     "Queries",
     "Responses",
+    "RewardEM",
+    "RewardGroups",
     "SampledEGPO",
     "SampledIPO1",
     "SampledIPO2",
@@ -166,6 +190,8 @@ __all__ = [
     "all_responses",
     "all_tuples",
     "all_votes",
+    "annotator_pairs",
+    "annotator_wins",
     "apo_gain",
     "apo_policy",
     "as_scores",
@@ -196,6 +222,7 @@ __all__ = [
     "explicit_step_size",
     "factorise",
     "fit_policy",
+    "fit_reward_mixture",
     "geometric_mixture",
     "gpm_constructive",
     "gpm_from_rewards",
@@ -215,12 +242,16 @@ __all__ = [
     "markov_kl",
     "markov_mean",
     "markov_sample",
+    "maxmin_policy",
+    "minimax_regret",
+    "minimax_regret_policy",
     "mirror_step",
     "mixture_logits",
     "nash_md_schedule",
     "observe_average_gap",
     "observe_gap",
     "observe_kl",
+    "observe_objective",
     "omd_step_size",
     "pair_data",
     "paths_of_tree",
@@ -234,6 +265,7 @@ __all__ = [
     "regularised_preference",
     "response_features",
     "response_log_prob",
+    "reward_groups",
     "sample_responses",
     "sampled_gap",
     "sampled_judged_pairs",
