@@ -56,6 +56,7 @@ from rlcore.nash.mirror_descent import (
     omd_step_size,
 )
 from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
+from rlcore.nash.neural import Advantage, NeuralDescent, NeuralState, OwnPairs, UniformPairs, observe_gaps
 from rlcore.nash.oracle import Queries, bernoulli, draw_actions, estimate_win_rates, labelled_game, query
 from rlcore.nash.preference_models import (
     BradleyTerry,
@@ -98,6 +99,7 @@ __all__ = [
     "OMD",
     "OMWU",
     "APOState",
+    "Advantage",
     "AverageState",
     "BestResponse",
     "BradleyTerry",
@@ -113,9 +115,12 @@ __all__ = [
     "NashEMAStart",
     "NashMD",
     "NashMDPG",
+    "NeuralDescent",
+    "NeuralState",
     "OnlineDPO",
     "OptimisticMD",
     "OptimisticState",
+    "OwnPairs",
     "PairNetwork",
     "Pairs",
     "PolicyState",
@@ -129,6 +134,7 @@ __all__ = [
     "SampledNashMDPG",
     "SequenceGame",
     "TextGame",
+    "UniformPairs",
     "apo_gain",
     "apo_policy",
     "available_actions",
@@ -173,6 +179,7 @@ __all__ = [
     "nash_md_schedule",
     "observe_average_gap",
     "observe_gap",
+    "observe_gaps",
     "observe_kl",
     "omd_step_size",
     "pair_data",
