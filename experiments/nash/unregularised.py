@@ -109,14 +109,14 @@ def run(config):
             # The certificate costs one mat-vec per inner step (of two) and one before the first.
             outer = max(config.budget // LEAST_OUTER, 1)
             policies, inner = iterate(solver, problem, outer, observe=observe_inner)[1]
-            spent = 3 * inner + jnp.arange(outer + 1)
+            spent = 3 * inner + jnp.arange(outer + 1, dtype=inner.dtype)
         else:
             observe = observe_last if algorithm == "MWU, last iterate" else observe_play
             steps = np.unique(budgets // cost)
             policies, spent = iterate(solver, problem, None, observe=observe, every=steps)[1], jnp.asarray(steps * cost)
         gaps = jax.vmap(lambda policy: unregularised_gap(preference, jnp.log(policy)))(policies)
         # What a method has to show at a budget is what it had when it last finished a step.
-        place = jnp.searchsorted(spent, jnp.asarray(budgets), side="right") - 1
+        place = jnp.searchsorted(spent, jnp.asarray(budgets, spent.dtype), side="right") - 1
         return {"gap": gaps[place], "policy": policies[place[-1]]}
 
     data = sweep(
