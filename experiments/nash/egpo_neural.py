@@ -132,7 +132,7 @@ def measured(data):
 def plot(data):
     """A panel each for shared and own layers with exact gradients, and for samples; bands over all games."""
     with figures.style():
-        figure, axes = figures.subplots(1, data.sizes["panel"], width=9.0, height=3.4, sharey=True)
+        figure, axes = figures.subplots(1, data.sizes["panel"], width=9.0, height=3.4)
         for axis, panel in zip(axes, data["panel"].values, strict=True):
             here = data.sel(panel=panel)
             times = here["fraction"].values * here["updates"].item()
@@ -144,6 +144,8 @@ def plot(data):
                 axis.plot(times, middle, label=algorithm, **figures.line_style(i))
             temperature, rate = SETTINGS[str(panel).split(",")[0]]
             axis.set(yscale="log", xlabel="updates")
+            if panel.startswith("exact"):
+                axis.set_ylim(FLOOR / 2, 2)
             axis.set_title(f"{panel}\n" + rf"$\tau = {temperature:g}$, learning rate {rate:g}")
         axes[0].set_ylabel("duality gap [probability]")
         handles, labels = axes[0].get_legend_handles_labels()

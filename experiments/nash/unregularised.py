@@ -30,7 +30,6 @@ PRECISION = "float64"
 # where nothing depends on it, and counted where it ends the inner loop.
 ALGORITHMS = {
     "proximal, 12 OMD steps": 12,
-    "proximal, 4 EGPO steps": 8,
     "proximal, 12 EGPO steps": 24,
     "proximal, EGPO to tolerance": None,
     "OMWU": 1,
@@ -45,14 +44,14 @@ REFERENCES = {}  # the specification gives no number for random games
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings: `budget` mat-vecs per run; the proximal point's temperature, in probability per nat, and
-    its inner tolerance, in nats; OMWU's step, per probability."""
+    """Settings: `budget` mat-vecs per run; the proximal point's temperatures, in probability per nat, and its inner
+    tolerance, in nats; OMWU's step, per probability (EGPO's is at most 2 without temperature)."""
 
     num_games: int = 100
     num_actions: int = 20
     budget: int = 30_000
-    temperature: float = 0.1
-    omwu_step: float = 1.0
+    temperatures: tuple[float, ...] = (0.1, 0.02)
+    omwu_step: float = 2.0
     tolerance: float = 1e-6
     num_rows: int = 80
 
@@ -60,14 +59,12 @@ class Config:
 QUICK = Config(num_games=20, budget=3_000, num_rows=40)
 
 
-def make_solver(algorithm, config):
+def make_solver(algorithm, tau, config):
     """The method, and the temperature of the game that it is given."""
-    tau = config.temperature
     if algorithm.startswith("proximal"):
         solver = {
             # COMAL's released script takes 12 steps with eta tau = 1/3.
             "proximal, 12 OMD steps": ProximalPoint(OMD(1 / (3 * tau)), 12),
-            "proximal, 4 EGPO steps": ProximalPoint(EGPO(), 4),
             "proximal, 12 EGPO steps": ProximalPoint(EGPO(), 12),
             "proximal, EGPO to tolerance": ProximalPoint(EGPO(), 1000, config.tolerance),
         }[algorithm]
@@ -95,15 +92,15 @@ def observe_inner(game, state):
 
 
 def run(config):
-    """gap0 over algorithm, game and mat-vecs, final policies, and each game's lottery by linear programming."""
+    """gap0 over algorithm, game, temperature (of proximal points), mat-vecs; last policies; each game's lottery."""
     budgets = np.unique(np.geomspace(1, config.budget, config.num_rows).round().astype(int))
     make = lambda game: random_skew(jax.random.fold_in(jax.random.key(0), game), config.num_actions)  # noqa: E731
     preferences = jax.jit(jax.vmap(make))(jnp.arange(config.num_games))
 
-    def one_run(game, algorithm):
-        solver, temperature = make_solver(algorithm, config)
+    def one_run(game, temperature, algorithm):
+        solver, heat = make_solver(algorithm, temperature, config)
         preference = preferences[game]
-        problem = PreferenceGame(preference, log_normalise(jnp.zeros(config.num_actions)), jnp.asarray(temperature))
+        problem = PreferenceGame(preference, log_normalise(jnp.zeros(config.num_actions)), jnp.asarray(heat))
         cost = ALGORITHMS[algorithm]
         if cost is None:
             # The certificate costs one mat-vec per inner step (of two) and one before the first.
@@ -121,7 +118,7 @@ def run(config):
 
     data = sweep(
         one_run,
-        {"game": range(config.num_games)},
+        {"game": range(config.num_games), "temperature": list(config.temperatures)},
         static={"algorithm": tuple(ALGORITHMS)},
         dims={"gap": ("matvecs",), "policy": ("action",)},
         coords={"matvecs": budgets, "action": np.arange(config.num_actions)},
@@ -137,44 +134,62 @@ def run(config):
     return data.assign_attrs(title=TITLE)
 
 
+def shown(data):
+    """(name, algorithm, temperature): once where the temperature is not used."""
+    for algorithm in data["algorithm"].values:
+        for i, tau in enumerate(data["temperature"].values):
+            if algorithm.startswith("proximal"):
+                yield f"{algorithm}, temperature {tau:g}", algorithm, tau
+            elif i == 0:
+                yield algorithm, algorithm, tau
+
+
 def measured(data):
     """log10 of median final gaps with the half-width of a 95% bootstrap interval, and the lottery as a check."""
     rng = np.random.default_rng(0)
     out = {}
-    for algorithm in data["algorithm"].values:
-        last = np.log10(np.maximum(data["gap"].sel(algorithm=algorithm).isel(matvecs=-1).values, FLOOR))
+    for name, algorithm, tau in shown(data):
+        last = data["gap"].sel(algorithm=algorithm, temperature=tau).isel(matvecs=-1).values
+        last = np.log10(np.maximum(last, FLOOR))
         again = np.median(rng.choice(last, (2000, last.size)), axis=1)
         low, high = np.quantile(again, [0.025, 0.975])
         middle = float(np.median(last))
-        out[f"log10 median final gap, {algorithm}"] = Measured(middle, float(max(high - middle, middle - low)))
-    best = data["policy"].sel(algorithm="proximal, 12 EGPO steps")
-    distance = 0.5 * np.abs(best - data["lottery"]).sum("action")
+        out[f"log10 median final gap, {name}"] = Measured(middle, float(max(high - middle, middle - low)))
     out["largest gap of a lottery"] = Measured(float(data["lottery_gap"].max()), 0.0)
-    out["largest total variation, proximal (12 EGPO steps) to the lottery"] = Measured(float(distance.max()), 0.0)
     return out
 
 
 def plot(data):
-    """Left, medians with 10-90% bands; right, final distance from the lottery of every game against its final gap."""
-    times = data["matvecs"].values
+    """Medians with 10-90% bands per temperature of the proximal points; last, distance from the lottery and gap."""
+    times, temperatures = data["matvecs"].values, data["temperature"].values
     with figures.style():
-        figure, axes = figures.subplots(1, 2, width=9.0, height=3.8)
+        figure, axes = figures.subplots(1, temperatures.size + 1, width=9.5, height=3.8)
+        for axis, tau in zip(axes, temperatures, strict=False):
+            for i, algorithm in enumerate(data["algorithm"].values):
+                here = data["gap"].sel(algorithm=algorithm, temperature=tau).transpose("matvecs", "game")
+                low, middle, high = np.quantile(np.maximum(here.values, FLOOR), [0.1, 0.5, 0.9], axis=1)
+                style = figures.line_style(i)
+                axis.fill_between(times, low, high, alpha=0.12, color=style["color"], linewidth=0)
+                axis.plot(times, middle, label=algorithm, **style)
+            n = data.sizes["action"]
+            axis.plot(times[-1:], np.sqrt(2 * np.log(n) / times[-1:]), marker="_", markersize=14, color="black",
+                      linestyle="none", label=r"$\sqrt{2\log n/T}$, proved for MWU's average")  # fmt: skip
+            axis.set(xscale="log", yscale="log", ylim=(FLOOR / 2, 2), xlabel="mat-vecs")
+            axis.set_title(rf"proximal points with $\tau = {tau:g}$")
+        axes[0].set_ylabel("gap without temperature [probability]")
         for i, algorithm in enumerate(data["algorithm"].values):
-            style = figures.line_style(i)
-            rows = np.maximum(data["gap"].sel(algorithm=algorithm).transpose("matvecs", "game").values, FLOOR)
-            low, middle, high = np.quantile(rows, [0.1, 0.5, 0.9], axis=1)
-            axes[0].fill_between(times, low, high, alpha=0.15, color=style["color"], linewidth=0)
-            axes[0].plot(times, middle, label=algorithm, **style)
-            distance = 0.5 * np.abs(data["policy"].sel(algorithm=algorithm) - data["lottery"]).sum("action")
-            axes[1].plot(np.maximum(distance, FLOOR), rows[-1], linestyle="none", marker="osv^D<>P"[i], markersize=3,
-                         color=style["color"], alpha=0.6)  # fmt: skip
-        n = data.sizes["action"]
-        axes[0].plot(times[-1:], np.sqrt(2 * np.log(n) / times[-1:]), marker="_", markersize=14, color="black",
-                     linestyle="none", label=r"$\sqrt{2\log n/T}$, proved for MWU's average")  # fmt: skip
-        axes[0].set(xscale="log", yscale="log", xlabel="mat-vecs", ylabel="gap without temperature [probability]")
-        axes[1].set(xscale="log", yscale="log", xlabel="total variation from the lottery (linear programme)")
-        axes[1].set_title("every game, at the last budget")
+            here = data.sel(algorithm=algorithm, temperature=temperatures[0])
+            distance = 0.5 * np.abs(here["policy"] - here["lottery"]).sum("action")
+            last = np.maximum(here["gap"].isel(matvecs=-1), FLOOR)
+            axes[-1].plot(np.maximum(distance, FLOOR), last, linestyle="none", marker="osv^D<P"[i], markersize=3,
+                          color=figures.COLOURS[i], alpha=0.6)  # fmt: skip
+        axes[-1].set(xscale="log", yscale="log", ylim=(FLOOR / 2, 2), xlabel="total variation from the lottery")
+        axes[-1].set_title(rf"every game at the end, $\tau = {temperatures[0]:g}$")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.suptitle(f"A study: {data.sizes['game']} random games of {n} actions; medians, 10–90% bands", fontsize=9)
+        figure.suptitle(
+            f"A study: {data.sizes['game']} random games of {n} actions; medians with 10–90% bands; the lottery is a "
+            "linear programme's",
+            fontsize=9,
+        )
     return figure
