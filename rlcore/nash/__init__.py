@@ -94,6 +94,7 @@ from rlcore.nash.mirror_descent import (
     omd_step_size,
 )
 from rlcore.nash.momentum import APO, APOState, apo_gain, apo_policy
+from rlcore.nash.neural import Advantage, NeuralDescent, NeuralState, OwnPairs, UniformPairs, observe_gaps
 from rlcore.nash.oracle import Queries, bernoulli, draw_actions, estimate_win_rates, labelled_game, query
 from rlcore.nash.preference_models import (
     BradleyTerry,
@@ -145,6 +146,7 @@ __all__ = [
     "OMD",
     "OMWU",
     "APOState",
+    "Advantage",
     "AverageState",
     "BestResponse",
     "BradleyTerry",
@@ -166,9 +168,12 @@ __all__ = [
     "NashEMAStart",
     "NashMD",
     "NashMDPG",
+    "NeuralDescent",
+    "NeuralState",
     "OnlineDPO",
     "OptimisticMD",
     "OptimisticState",
+    "OwnPairs",
     "PairNetwork",
     "Pairs",
     "PolicyState",
@@ -185,6 +190,7 @@ __all__ = [
     "SampledNashMDPG",
     "SequenceGame",
     "TextGame",
+    "UniformPairs",
     "all_judged_pairs",
     "all_pairs",
     "all_responses",
@@ -250,6 +256,7 @@ __all__ = [
     "nash_md_schedule",
     "observe_average_gap",
     "observe_gap",
+    "observe_gaps",
     "observe_kl",
     "observe_objective",
     "omd_step_size",

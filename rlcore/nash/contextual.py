@@ -30,19 +30,22 @@ class ContextualGame(NamedTuple):
     weights: Array
 
 
-def contextual_game(preference, reference_logits=None, temperature=1.0, weights=None) -> ContextualGame:
+def contextual_game(
+    preference, reference_logits=None, temperature=1.0, weights=None, *, available=None
+) -> ContextualGame:
     """Build and check a contextual game on the host.
 
     Args:
       preference: float[X, n, n], or float[n, n] shared by all contexts; reference_logits: float[X, n] or float[n],
         uniform by default; temperature: float[X] or float[]: as in `preference_game`, broadcast over contexts.
       weights: float[X], non-negative with sum 1; equal by default.
+      available: bool[X, n] or bool[n], as in `preference_game`.
 
     Returns: a `ContextualGame`.
     Raises: ValueError naming the argument; TypeError for arguments that are not real numbers.
     Source: derived: definition. Cost: O(X n^2), on the host.
     """
-    games = preference_game(preference, reference_logits, temperature)
+    games = preference_game(preference, reference_logits, temperature, available=available)
     batch = games.temperature.shape
     if weights is None:
         if len(batch) != 1:

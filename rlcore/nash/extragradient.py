@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame
-from rlcore.nash.mirror_descent import mirror_step
+from rlcore.nash.mirror_descent import check_step_size, mirror_step
 from rlcore.nash.oracle import Queries, split
 from rlcore.types import Array, Float, RandomKey
 
@@ -68,7 +68,9 @@ class EGPO(Queries):
         return ExtragradientState(log_policy, log_policy, jnp.zeros((), jnp.int32))
 
     def init(self, problem: PreferenceGame, key: RandomKey = None) -> ExtragradientState:
-        """Start at the reference policy."""
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        if self.step_size is not None:
+            check_step_size(self.step_size, problem.temperature)
         return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: ExtragradientState, key: RandomKey = None) -> ExtragradientState:
@@ -99,7 +101,8 @@ class OptimisticMD(Queries):
         return OptimisticState(log_policy, jnp.zeros_like(log_policy), jnp.zeros((), jnp.int32))
 
     def init(self, problem: PreferenceGame, key: RandomKey = None) -> OptimisticState:
-        """Start at the reference policy."""
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        check_step_size(self.step_size, problem.temperature)
         return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: OptimisticState, key: RandomKey = None) -> OptimisticState:
@@ -120,6 +123,10 @@ class OMWU(OptimisticMD):
     step_size: float[]. labels, common_opponents: static, as in `Queries`.
     Source: Daskalakis and Panageas (2019), arXiv 1807.04252. Cost per step: n^2, 2 n exponentials.
     """
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> OptimisticState:
+        """Start at the reference policy; any step will do, since nothing pulls to it."""
+        return self.start(problem.reference_logits)
 
     def step(self, problem: PreferenceGame, state: OptimisticState, key: RandomKey = None) -> OptimisticState:
         """One step; `key` is used where labels are sampled."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame, log_normalise, mixture_logits, win_rates
 from rlcore.nash.gradient_steps import policy_gradient
-from rlcore.nash.mirror_descent import AverageState, Memoryless, PolicyState, mirror_step
+from rlcore.nash.mirror_descent import AverageState, Memoryless, PolicyState, check_step_size, mirror_step
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = ["BestResponse", "EMAState", "FictitiousPlay", "NashEMA", "NashEMAPG", "NashEMAStart"]
@@ -97,6 +97,11 @@ class NashEMA(_Averaged):
     step_size: Array | float
     decay: Array | float
 
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> EMAState:
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        check_step_size(self.step_size, problem.temperature)
+        return super().init(problem, key)
+
     def step(self, problem: PreferenceGame, state: EMAState, key: RandomKey = None) -> EMAState:
         """One step; nothing is sampled."""
         rates = win_rates(problem.preference, state.anchor)
@@ -120,6 +125,11 @@ class NashEMAStart(_Averaged):
 
     step_size: Array | float
     decay: Array | float
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> EMAState:
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        check_step_size(self.step_size, problem.temperature)
+        return super().init(problem, key)
 
     def step(self, problem: PreferenceGame, state: EMAState, key: RandomKey = None) -> EMAState:
         """One step; nothing is sampled."""

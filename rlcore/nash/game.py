@@ -53,18 +53,21 @@ class PreferenceGame(NamedTuple):
         return duality_gap(self.preference, log_policy, self.reference_logits, self.temperature)
 
 
-def preference_game(preference, reference_logits=None, temperature=1.0) -> PreferenceGame:
+def preference_game(preference, reference_logits=None, temperature=1.0, *, available=None) -> PreferenceGame:
     """Build and check a preference game on the host.
 
     Args:
       preference: float[..., n, n], Prob(row beats column).
       reference_logits: float[..., n], log-probabilities of the reference policy up to a constant; uniform by default.
-        -inf makes an action unavailable.
-      temperature: float[...], finite and >= 0. Leading axes of the three broadcast: the result is a batch for `vmap`.
+        Finite: a reference has full support.
+      temperature: float[...], finite and > 0; the gap without temperature is `unregularised_gap`, or that of
+        `game._replace(temperature=0.0)`. Leading axes of all arguments broadcast: the result is a batch for `vmap`.
+      available: bool[..., n], the actions that can be played, all by default. The reference's logits of the others are
+        not read; they become -inf.
 
     Returns: a `PreferenceGame` whose reference policy is normalised.
-    Raises: ValueError naming the argument when a shape, range, P + P^T = 1 or finiteness is wrong; TypeError for
-      arguments that are not real numbers.
+    Raises: ValueError naming the argument when a shape, range, P + P^T = 1, the diagonal, the support or finiteness is
+      wrong; TypeError for arguments that are not real numbers, or no bool.
     Source: derived: symmetric constant-sum game, section 2 of Munos et al. (2023), arXiv 2312.00886.
     Cost: O(n^2) per game, on the host.
     """
@@ -76,26 +79,40 @@ def preference_game(preference, reference_logits=None, temperature=1.0) -> Prefe
             f"preference: found entries in [{np.min(preference)}, {np.max(preference)}], expected probabilities"
         )
     # p and 1 - p, each rounded once, sum to 1 within one unit of rounding; a few more for entries computed apart.
-    excess = np.max(np.abs(preference + np.swapaxes(preference, -1, -2) - 1), initial=0.0)
-    if excess > 8 * np.finfo(preference.dtype).eps:
-        raise ValueError(f"preference: found |P + P^T - 1| up to {excess:.3g}, expected P + P^T = 1")
+    tolerance = 8 * np.finfo(preference.dtype).eps
+    excess = np.abs(preference + np.swapaxes(preference, -1, -2) - 1)
     n = preference.shape[-1]
+    worst = np.max(np.where(np.eye(n, dtype=bool), 0, excess), initial=0.0)
+    if worst > tolerance:
+        raise ValueError(f"preference: found |P + P^T - 1| up to {worst:.3g}, expected P + P^T = 1")
+    tied = np.diagonal(preference, axis1=-2, axis2=-1)[np.diagonal(excess, axis1=-2, axis2=-1) > tolerance]
+    if tied.size:
+        raise ValueError(f"preference: found {tied[0]} on the diagonal, expected 1/2: an action ties with itself")
     logits = np.zeros(n, preference.dtype) if reference_logits is None else _real("reference_logits", reference_logits)
     if logits.ndim < 1 or logits.shape[-1] != n:
         raise ValueError(f"reference_logits: found shape {logits.shape}, expected (..., {n})")
-    if np.any(np.isnan(logits) | (logits == np.inf)) or not np.all(np.any(logits > -np.inf, axis=-1)):
-        raise ValueError("reference_logits: found NaN, +inf or only -inf, expected finite numbers (or -inf to mask)")
+    mask = np.ones(n, bool) if available is None else _mask(available, n)
     temperature = _real("temperature", temperature)
-    if not np.all((temperature >= 0) & (temperature < np.inf)):
-        raise ValueError(f"temperature: found {temperature}, expected a finite number >= 0")
+    if not np.all((temperature > 0) & (temperature < np.inf)):
+        raise ValueError(f"temperature: found {temperature}, expected a finite number > 0")
     try:
-        batch = np.broadcast_shapes(preference.shape[:-2], logits.shape[:-1], temperature.shape)
+        batch = np.broadcast_shapes(preference.shape[:-2], logits.shape[:-1], temperature.shape, mask.shape[:-1])
     except ValueError:
         raise ValueError(
-            f"batch axes: found {preference.shape[:-2]} of preference, {logits.shape[:-1]} of reference_logits and "
-            f"{temperature.shape} of temperature, expected shapes that broadcast"
+            f"batch axes: found {preference.shape[:-2]} of preference, {logits.shape[:-1]} of reference_logits, "
+            f"{temperature.shape} of temperature and {mask.shape[:-1]} of available, expected shapes that broadcast"
         ) from None
     dtype = preference.dtype
+    logits, mask = np.broadcast_to(logits, (*batch, n)), np.broadcast_to(mask, (*batch, n))
+    if np.any(mask & (np.isnan(logits) | (logits == np.inf))):
+        raise ValueError("reference_logits: found NaN or +inf, expected finite numbers")
+    if np.any(mask & (logits == -np.inf)):
+        found = np.unique(np.nonzero(mask & (logits == -np.inf))[-1])
+        raise ValueError(
+            f"reference_logits: found -inf for actions {found.tolist()}, expected a reference with full support; "
+            "`available` says which actions cannot be played"
+        )
+    logits = np.where(mask, logits, -np.inf)
     top = np.max(logits, axis=-1, keepdims=True)
     logits = logits - top - np.log(np.sum(np.exp(logits - top), axis=-1, keepdims=True))
     return PreferenceGame(
@@ -103,6 +120,17 @@ def preference_game(preference, reference_logits=None, temperature=1.0) -> Prefe
         jnp.asarray(np.broadcast_to(logits, (*batch, n)), dtype),
         jnp.asarray(np.broadcast_to(temperature, batch), dtype),
     )
+
+
+def _mask(available, n: int) -> np.ndarray:
+    mask = np.asarray(available)
+    if mask.dtype != bool:
+        raise TypeError(f"available: found {mask.dtype}, expected bool")
+    if mask.ndim < 1 or mask.shape[-1] != n:
+        raise ValueError(f"available: found shape {mask.shape}, expected (..., {n})")
+    if not np.all(np.any(mask, axis=-1)):
+        raise ValueError("available: found a game without actions, expected at least one True")
+    return mask
 
 
 def _real(name: str, x) -> np.ndarray:

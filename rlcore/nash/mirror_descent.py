@@ -3,8 +3,8 @@
 All steps have the explicit form `L((1 - eta tau) log_policy + eta tau log_reference + eta g)`: L normalises, eta is the
 step size, tau the game's temperature, g win rates. They differ in the opponent that g is measured against. A constant
 added to g changes nothing; with the static field `labels`, g is estimated from sampled preferences. The domain is
-0 < eta tau <= 1: `check_step_size` tests it on the host; inside traced code it is the caller's promise, and outside it
-the iterates still are policies but no theorem applies.
+0 < eta tau <= 1: `init` tests it on the host by `check_step_size`; in traced code, and with `start`, it is the caller's
+promise. Outside it the iterates still are policies but no theorem applies.
 """
 
 import dataclasses
@@ -120,6 +120,12 @@ class NashMD(Memoryless, Queries):
     step_size: Array | float | None = None
     mixture: Array | float | None = None
 
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> PolicyState:
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        if self.step_size is not None:
+            check_step_size(self.step_size, problem.temperature)
+        return super().init(problem, key)
+
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step; `key` is used where labels are sampled."""
         dtype = state.log_policy.dtype
@@ -156,6 +162,11 @@ class OMD(Memoryless, Queries):
     """
 
     step_size: Array | float
+
+    def init(self, problem: PreferenceGame, key: RandomKey = None) -> PolicyState:
+        """Start at the reference policy; ValueError unless step_size * temperature, where concrete, is in (0, 1]."""
+        check_step_size(self.step_size, problem.temperature)
+        return super().init(problem, key)
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step; `key` is used where labels are sampled."""

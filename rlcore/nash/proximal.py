@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlcore.nash.equilibrium import equilibrium, equilibrium_error
 from rlcore.nash.game import PreferenceGame
-from rlcore.solver import Solver, iterate
+from rlcore.solver import Solver, fixed_point, iterate
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = ["ProximalPoint", "ProximalState"]
@@ -39,15 +39,19 @@ class ProximalPoint:
     inner: None solves each game by Newton's method (`equilibrium`), to rounding; a solver takes `num_inner` steps of
       it, started at pi. COMAL's released script is 12 steps of `OMD`, with temperature a third of its step size eta_I,
       that is OMD(eta) with eta tau = 1/3.
-    num_inner: inner steps per outer step, static, >= 1. With `OMD` take 2 or more: one step from the reference is
-      one of multiplicative weights, which cycles.
+    num_inner: inner steps per outer step, static, >= 1; with `tol` the most. With `OMD` take 2 or more: one step from
+      the reference is one of multiplicative weights, which cycles.
+    tol: float[] or None; the inner solver stops once `equilibrium_error` is at most this, in nats. None takes all of
+      `num_inner` steps.
     Source: Liu et al. (2024), COMAL, arXiv 2410.23223; Wang et al. (2024), MPO, arXiv 2410.16714;
       docs/proofs/nash.md, T7.
-    Cost per step: one equilibrium, or `num_inner` steps of `inner`; one n^2 certificate.
+    Cost per step: one equilibrium, or `num_inner` steps of `inner`; one n^2 certificate, with `tol` one per inner step
+      and one before.
     """
 
     inner: Solver | None = None
     num_inner: int = dataclasses.field(default=12, metadata={"static": True})
+    tol: Array | float | None = None
 
     def __post_init__(self):
         if isinstance(self.num_inner, int) and self.num_inner < 1:
@@ -68,8 +72,15 @@ class ProximalPoint:
         if self.inner is None:
             solution = equilibrium(*here)
             log_policy, error, steps = solution.value, solution.bound, solution.steps
+        elif self.tol is not None:
+            solution = fixed_point(self.inner, here, _inner_error, self.tol, self.num_inner, key=key)
+            log_policy, error, steps = solution.value.log_policy, solution.bound, solution.steps
         else:
             inner_state, _ = iterate(self.inner, here, self.num_inner, key=key)
             log_policy, steps = inner_state.log_policy, self.num_inner
             error = equilibrium_error(here, log_policy)
         return ProximalState(log_policy, error, state.inner_steps + steps, state.t + 1)
+
+
+def _inner_error(game, state):
+    return equilibrium_error(game, state.log_policy)

@@ -4,10 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from envs import preferences
 from envs.preferences import FAMILIES, NOISE
-from rlcore.nash import PreferenceGame, equilibrium, kl, preference_game, win_probability
+from rlcore.nash import (
+    PreferenceGame,
+    contextual_equilibrium,
+    contextual_game,
+    contextual_gap,
+    equilibrium,
+    kl,
+    lottery,
+    preference_game,
+    win_probability,
+)
 
 KEY = jax.random.key(3)
 # One instance of each family: a full table, so that a new family without a row fails the first test.
@@ -143,6 +154,118 @@ def test_position_bias_moves_the_equilibrium():
     clean = equilibrium(p, logits, 0.2).value
     biased = equilibrium(preferences.symmetrise(preferences.position_bias(p, 0.4)), logits, 0.2).value
     assert kl(biased, clean) > 1e-4
+
+
+def clopper_pearson(successes, trials, level=1e-6):
+    """A two-sided interval that misses the probability at most with chance `level`."""
+    low = beta.ppf(level / 2, successes, trials - successes + 1) if successes else 0.0
+    high = beta.ppf(1 - level / 2, successes + 1, trials - successes) if successes < trials else 1.0
+    return low, high
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_how_often_a_tournament_has_a_condorcet_winner(n):
+    # n (1/2)^(n-1): each action beats all n - 1 others with that chance, and two cannot both
+    trials, probability = 20_000, n / 2 ** (n - 1)
+    games = jax.jit(jax.vmap(lambda key: preferences.tournament(key, n)))(jax.random.split(KEY, trials))
+    winners = jnp.sum(jnp.sum(games > 0.5, axis=2) == n - 1, axis=1)
+    assert jnp.max(winners) <= 1
+    low, high = clopper_pearson(int(jnp.sum(winners)), trials)
+    assert low <= probability <= high
+    # sharp enough to tell n from n + 1
+    assert not low <= (n + 1) / 2**n <= high
+
+
+def test_labels_have_the_probability_of_their_pair():
+    p, trials = preferences.random_skew(KEY, 3), 20_000
+    i, j = jnp.full(trials, 2), jnp.full(trials, 0)
+    wins = int(jnp.sum(preferences.bernoulli(KEY, p, i, j)))
+    low, high = clopper_pearson(wins, trials)
+    assert low <= p[2, 0] <= high and not low <= p[0, 2] <= high
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.05, 1e-3])
+def test_games_of_two_kinds_of_actions_have_closed_forms(tau):
+    # Uniform reference. By symmetry both kinds are uniform within, and one beats the other by `lead` whatever the
+    # shares: log-odds lead / tau.
+    logits = jnp.zeros(6)
+    star = equilibrium(preferences.condorcet_cycle(6, lead=0.1), logits, tau)
+    assert star.status == 0
+    # the certificate bounds the error of every log-ratio
+    np.testing.assert_allclose(star.value[0] - star.value[1:], 0.1 / tau, rtol=0, atol=float(star.bound))
+    star = equilibrium(preferences.mostly_dominated(6, 3, lead=0.25), logits, tau)
+    np.testing.assert_allclose(star.value[0] - star.value[3:], 0.25 / tau, rtol=0, atol=float(star.bound))
+    np.testing.assert_allclose(star.value[:3], star.value[0], rtol=0, atol=float(star.bound))
+    if tau == 1e-3:
+        assert jnp.all(jnp.exp(star.value[3:]) < 1e-100) and jnp.all(jnp.isfinite(star.value))
+
+
+def test_without_temperature_the_best_action_or_the_core_is_played():
+    np.testing.assert_allclose(lottery(preferences.condorcet_cycle(8, 0.02)), np.eye(8)[0], rtol=0, atol=1e-12)
+    core = lottery(preferences.mostly_dominated(9, 5, lead=0.01))
+    np.testing.assert_allclose(core, np.append(np.full(5, 0.2), np.zeros(4)), rtol=0, atol=1e-12)
+    # the best of a transitive game, and the known cycle of dice: all margins 1/18
+    np.testing.assert_allclose(lottery(preferences.bt(jnp.array([0.1, 0.3, 0.2]))), [0, 1, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(lottery(preferences.dice()), 1 / 3, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(lottery(preferences.weighted_rps(0.1, 0.2, 0.3)), [1 / 3, 1 / 2, 1 / 6], atol=1e-12)
+
+
+def test_a_spinning_top_is_a_ladder_with_a_cyclic_belly():
+    skill = jnp.linspace(1, 0, 7)
+    ladder = preferences.spinning_top(KEY, 7, slope=3.0, cycle=0.0)
+    np.testing.assert_allclose(ladder, preferences.bt(3.0 * skill), rtol=0, atol=2**-52)
+    games = jax.vmap(lambda key: preferences.spinning_top(key, 30, slope=2.0, cycle=6.0, decay=6.0))(
+        jax.random.split(KEY, 20)
+    )
+    beats = (np.asarray(games) > 0.5).astype(int)
+    cycles = lambda b: np.trace(b @ b @ b, axis1=1, axis2=2).sum()  # noqa: E731
+    top, bottom = cycles(beats[:, :10, :10]), cycles(beats[:, 20:, 20:])
+    assert top < bottom / 5
+
+
+def test_near_ties_are_scaled_margins():
+    near, plain = preferences.near_tie(KEY, 5, 1e-3), preferences.random_skew(KEY, 5)
+    np.testing.assert_allclose((near - 0.5) * 1e3, plain - 0.5, rtol=0, atol=1e3 * 2**-52)
+
+
+def test_what_noise_does_to_equilibria():
+    p, logits = preferences.random_skew(KEY, 4), jnp.zeros(4)
+    solve = lambda preference, tau=0.2: equilibrium(preference, logits, tau).value  # noqa: E731
+    # flips shrink all margins by one factor: the same as a higher temperature
+    np.testing.assert_allclose(solve(preferences.flip(p, 0.3)), solve(p, 0.2 / 0.4), rtol=0, atol=1e-12)
+    # a rate of 1 reverses every preference
+    np.testing.assert_allclose(preferences.flip(p, 1.0), p.T, rtol=0, atol=2**-52)
+    # the more annotators promote an action, the more it is played; with all of them it is the Condorcet winner
+    shares = jnp.linspace(0, 1, 6)
+    promoted = jax.vmap(lambda share: solve(preferences.adversarial_annotator(p, share, 2))[2])(shares)
+    assert np.all(np.diff(promoted) > 0)
+    assert np.argmax(lottery(preferences.adversarial_annotator(p, 1.0, 2))) == 2
+    # own rates per pair: margins shrink by factors in [1 - 2 largest, 1], one per pair; no rates, no change
+    np.testing.assert_array_equal(preferences.heteroscedastic(KEY, p, 0.0), p)
+    off = ~np.eye(4, dtype=bool)
+    factor = np.asarray((preferences.heteroscedastic(KEY, p, 0.4) - 0.5)[off] / (p - 0.5)[off])
+    assert np.all((factor >= 0.2) & (factor <= 1)) and np.unique(np.round(factor, 9)).size == 6
+    # a bias for the first place: the two orders sum to more than 1, and random order is fair again
+    biased = preferences.position_bias(p, 0.4)
+    assert np.all(biased + biased.T > 1)
+    fair = preferences.symmetrise(biased)
+    np.testing.assert_allclose(fair + fair.T, 1, rtol=0, atol=2**-52)
+    np.testing.assert_array_equal(np.sign(fair - 0.5), np.sign(p - 0.5))
+    np.testing.assert_allclose(preferences.symmetrise(p), p, rtol=0, atol=2**-52)
+
+
+def test_contexts_are_a_stack_of_any_families():
+    stack = [preferences.circulant(3, 0.4), preferences.random_bt(KEY, 3), preferences.flip(preferences.dice(), 0.1)]
+    references = jax.random.normal(KEY, (3, 3))
+    game = contextual_game(stack, references, 0.1, [0.5, 0.2, 0.3])
+    stars = contextual_equilibrium(game).value
+    for i, preference in enumerate(stack):
+        alone = equilibrium(preference, references[i], 0.1)
+        np.testing.assert_allclose(stars[i], alone.value, rtol=0, atol=float(2 * alone.bound))
+    assert contextual_gap(game, stars) < 1e-24
+    gaps = [preference_game(p, references[i], 0.1).gap(jnp.log(jnp.full(3, 1 / 3))) for i, p in enumerate(stack)]
+    uniform = jnp.log(jnp.full((3, 3), 1 / 3))
+    np.testing.assert_allclose(contextual_gap(game, uniform), 0.5 * gaps[0] + 0.2 * gaps[1] + 0.3 * gaps[2], rtol=1e-12)
 
 
 @pytest.mark.parametrize("common", [True, False])

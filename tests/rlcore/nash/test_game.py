@@ -123,7 +123,7 @@ def test_antisymmetry_and_values(games):
 
 
 def test_gap_without_temperature():
-    game = preference_game(rps(0.4), temperature=0.0)
+    game = preference_game(rps(0.4))._replace(temperature=jnp.array(0.0))
     policy = jnp.log(jnp.array([0.5, 0.3, 0.2]))
     # against (.5, .3, .2): 3 beats 1 .5 of the time and loses to 2 .3 of it, etc.
     expected = 2 * 0.4 * max(0.3 - 0.2, 0.2 - 0.5, 0.5 - 0.3)
@@ -144,7 +144,10 @@ def test_geometric_mixture():
 def test_an_unavailable_action_changes_nothing():
     game, policy = random_game(jax.random.key(5), 4, temperature=0.2)
     padded = preference_game(
-        np.pad(game.preference, (0, 1), constant_values=0.5), np.append(game.reference_logits, -np.inf), 0.2
+        np.pad(game.preference, (0, 1), constant_values=0.5),
+        np.append(game.reference_logits, 7.0),  # not read
+        0.2,
+        available=np.arange(5) < 4,
     )
     wide = jnp.append(policy, -jnp.inf)
     for function in (PreferenceGame.gap, PreferenceGame.best_response, lambda g, p: kl(p, g.reference_logits)):
@@ -193,12 +196,17 @@ HALF = np.full((2, 2), 0.5)
         (([[0.5, 1.2], [-0.2, 0.5]],), ValueError, r"preference: found entries in \[-0.2, 1.2\]"),
         (([[0.5, np.nan], [0.2, 0.5]],), ValueError, "preference: found entries"),
         (([[0.5, 0.7], [0.2, 0.5]],), ValueError, r"P \+ P\^T - 1\| up to 0.1"),
-        (([[0.6, 0.7], [0.3, 0.5]],), ValueError, r"P \+ P\^T - 1\| up to 0.2"),
+        (([[0.6, 0.7], [0.3, 0.5]],), ValueError, "preference: found 0.6 on the diagonal, expected 1/2"),
+        (([[0.5, 0.7], [0.3, 0.4]],), ValueError, "preference: found 0.4 on the diagonal, expected 1/2"),
         ((HALF, np.zeros(3)), ValueError, r"reference_logits: found shape \(3,\), expected \(..., 2\)"),
         ((HALF, [0, np.nan]), ValueError, "reference_logits: found NaN"),
-        ((HALF, [-np.inf, -np.inf]), ValueError, "reference_logits"),
+        ((HALF, [-np.inf, -np.inf]), ValueError, "reference_logits: found -inf for actions"),
+        ((HALF, [0, -np.inf]), ValueError, r"reference_logits: found -inf for actions \[1\], expected .* full support"),
+        ((HALF, [[0, 0], [-np.inf, 0]]), ValueError, r"reference_logits: found -inf for actions \[0\]"),
         ((HALF, [np.inf, 0]), ValueError, "reference_logits"),
-        ((HALF, None, -0.1), ValueError, "temperature: found -0.1"),
+        ((HALF, None, -0.1), ValueError, "temperature: found -0.1, expected a finite number > 0"),
+        ((HALF, None, 0.0), ValueError, "temperature: found 0.0, expected a finite number > 0"),
+        ((HALF, None, [0.1, 0]), ValueError, "temperature: found"),
         ((HALF, None, np.inf), ValueError, "temperature: found inf"),
         ((HALF, None, np.nan), ValueError, "temperature: found nan"),
         ((HALF, np.zeros((3, 2)), np.ones(2)), ValueError, "batch axes"),
@@ -209,3 +217,24 @@ HALF = np.full((2, 2), 0.5)
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         preference_game(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("available", "error", "message"),
+    [
+        ([1, 0], TypeError, "available: found int64, expected bool"),
+        ([True], ValueError, r"available: found shape \(1,\), expected \(..., 2\)"),
+        ([False, False], ValueError, "available: found a game without actions"),
+        ([[True, True]] * 3, ValueError, r"batch axes: found .* \(3,\) of available"),
+    ],
+)
+def test_a_bad_mask_is_named(available, error, message):
+    with pytest.raises(error, match=message):
+        preference_game(HALF, None, np.ones(2), available=available)
+
+
+def test_masks_broadcast():
+    batch = preference_game(HALF, [0.0, 1.0], available=[[True, False], [True, True]])
+    np.testing.assert_array_equal(batch.reference_logits[0], [0, -np.inf])
+    np.testing.assert_allclose(jnp.exp(batch.reference_logits[1]), [1 / (1 + np.e), np.e / (1 + np.e)], rtol=4 * EPS)
+    assert batch.preference.shape == (2, 2, 2) and batch.temperature.shape == (2,)

@@ -81,7 +81,10 @@ class SMALL:
         jax.random.split(jax.random.key(7), 3)
     )
     padded = preference_game(
-        np.pad(games.preference[1], (0, 1), constant_values=0.5), np.append(games.reference_logits[1], -np.inf), 0.3
+        np.pad(games.preference[1], (0, 1), constant_values=0.5),
+        np.append(games.reference_logits[1], 0.0),
+        0.3,
+        available=np.arange(5) < 4,
     )
 
 
@@ -253,6 +256,25 @@ def test_mwu_average_converges_while_the_last_iterate_leaves():
 def test_steps_outside_the_domain_are_named(step_size):
     with pytest.raises(ValueError, match="step_size: found"):
         check_step_size(step_size, 0.1)
+
+
+EXPLICIT = [NashMD, OMD, EGPO, OptimisticMD, lambda step: NashEMA(step, 0.5), lambda step: NashEMAStart(step, 0.5)]
+
+
+@pytest.mark.parametrize("method", EXPLICIT)
+def test_a_run_with_too_long_a_step_does_not_start(method):
+    game = preference_game(rps(0.5), temperature=0.1)
+    with pytest.raises(ValueError, match=r"step_size: found 10.5 at temperature 0.1, expected 0 < step_size \* temp"):
+        iterate(method(10.5), game, 3)
+    assert method(10.0).init(game, None).t == 0
+    # traced numbers are the caller's promise
+    assert jax.jit(lambda step: method(step).init(game, None).t)(10.5) == 0
+
+
+@pytest.mark.parametrize("method", [MMD(10.5), OMWU(10.5), MWU(10.5)], ids=repr)
+def test_other_steps_have_no_such_limit(method):
+    game = preference_game(rps(0.5), temperature=0.1)
+    assert iterate(method, game, 3)[0].t == 3
 
 
 def test_steps_inside_the_domain_pass():
