@@ -71,7 +71,7 @@ def sequence_game(features, reference_logits, skew, temperature, *, length: int 
 
     Returns: a `SequenceGame`. That preferences stay in [0, 1] is not checked here; `payoff_bound` can certify it.
     Raises: ValueError naming the argument when a shape, S + S^T = 0, finiteness or a range is wrong.
-    Source: derived: docs/proofs/nash.md, 8.1. Cost: O(L V^2 d), on the host.
+    Source: derived: docs/proofs/nash.md#s8-1. Cost: O(L V^2 d), on the host.
     """
     dtype = np.result_type(np.asarray(features).dtype, np.float32)
     dtype = jnp.dtype(dtype) if jax.config.jax_enable_x64 else jnp.dtype(jnp.float32)
@@ -193,7 +193,7 @@ def markov_gap(game: SequenceGame, log_policy: Float[Array, "L C V"]) -> Float[A
 
     Args: game: one game; log_policy: float[L, V + 1, V].
     Returns: float[], in probability.
-    Source: derived: 2 tau KL(pi || best response to pi), docs/proofs/nash.md, T2 and 8.1. Cost: L V^2 d.
+    Source: derived: 2 tau KL(pi || best response to pi), docs/proofs/nash.md#s8-1. Cost: L V^2 d.
     """
     reply = sequence_best_response(game, markov_mean(game, log_policy))
     return 2 * game.temperature * markov_kl(log_policy, reply)
@@ -223,7 +223,7 @@ def centre_features(game: SequenceGame, log_policy: Float[Array, "L C V"]) -> Se
 
     Args: game: one game; log_policy: float[L, V + 1, V], for instance uniform.
     Returns: the game with features - mean / L at every position.
-    Source: derived: docs/proofs/nash.md, 8.1. Cost: L V^2 d.
+    Source: derived: docs/proofs/nash.md#s8-1. Cost: L V^2 d.
     """
     mean = markov_mean(game, log_policy) / game.features.shape[0]
     return game._replace(features=game.features - mean[None, None, None, :])
@@ -278,7 +278,7 @@ def sequence_equilibrium(game: SequenceGame, *, tol: Number | None = None, max_s
       log value(y) - log pi*(y), see `sequence_equilibrium_error`. STEP_LIMIT also where rounding stops the progress
       before `tol`; NOT_FINITE unless temperature > 0. It has no reverse derivative.
     Raises: ValueError for max_steps < 0.
-    Source: derived: the Jacobian I - Cov(phi) S / (2 tau) has eigenvalues 1 + i w, w real: docs/proofs/nash.md, 8.1.
+    Source: derived: the Jacobian I - Cov(phi) S / (2 tau) has eigenvalues 1 + i w, w real: docs/proofs/nash.md#s8-1.
     Cost: a handful of steps of L V^2 d^2 + d^3; under `vmap` as the slowest lane.
     """
     if max_steps < 0:
@@ -386,7 +386,7 @@ def sampled_gap(
 
     Returns: (estimate, standard error), float[] each, in probability. The estimate of the mean and of KL(pi || mu) are
       unbiased; log Z at an estimated mean is convex, so the estimate is biased upwards by O(1/N).
-    Source: derived: gap = 2 tau (log Z(m) + KL(pi || mu)), docs/proofs/nash.md, 8.1; the error by the delta method.
+    Source: derived: gap = 2 tau (log Z(m) + KL(pi || mu)), docs/proofs/nash.md#s8-1; the error by the delta method.
     Cost: N L d + L V^2 d.
     """
     phi = jax.vmap(lambda y: response_features(game, y))(responses)
