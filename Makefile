@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test processes: one per core, at most four; each takes whole files.
+PYTEST_JOBS ?= -n auto --maxprocesses 4 --dist loadfile
 # Two cores and many small programs: one thread per BLAS call keeps the timings honest.
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE ?=
@@ -13,10 +15,10 @@ reproduce: $(STAMP)
 	@$(BIN)/python -m experiments reproduce
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_JOBS) $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest --slow $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --slow $(PYTEST_JOBS) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
