@@ -137,7 +137,7 @@ def plot(data):
         axes[0].axhline(float(data["start_gap"]), color="black", linewidth=0.8)
         axes[0].set(xscale="log", yscale="log", xlabel="votes", ylabel="true duality gap [probability]")
         axes[0].set_title("IPO-MD trained on the judge (dots)\nthe judge's own equilibrium (crosses)")
-        axes[1].set(xscale="log", yscale="log", xlabel="votes", ylabel="held-out loss above the truth's [nats]")
+        axes[1].set(xscale="log", yscale="log", xlabel="votes", ylabel="excess held-out loss [nats]")
         axes[1].set_title("the judge")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle(
