@@ -9,7 +9,7 @@ import numpy as np
 from envs.text import bigram_text
 from experiments import figures
 from experiments.reference import Measured, Reference
-from rlcore.nash import equilibrium
+from rlcore.nash import bradley_terry, equilibrium, log_normalise, win_probability
 from rlcore.nash.deep import (
     DNO,
     INPO,
@@ -69,10 +69,24 @@ REFERENCES = {
     f"final gap, {name}": Reference(value, value / 2, "prototype of this project", WHERE)
     for name, value in zip(METHODS, PROTOTYPE, strict=False)
 }
+# Judged win rates of summaries against the RLHF policy, PaLM 2 as the judge: another game, so nothing to agree with.
+QUOTED = {"self-play": 0.489, "Nash-MD-PG .125": 0.598, "Nash-MD-PG .5": 0.501, "best response": 0.148}
+REFERENCES |= {
+    f"win rate against RLHF, {name}": Reference(
+        value, 0.023, "quoted by a later work", "digest of Munos et al. 2024, Table 1", comparable=False
+    )
+    for name, value in QUOTED.items()
+}
+
+
+def reward_policy(game):
+    """The policy of RLHF: Bradley-Terry rewards of all pairs, at the temperature that agrees with tau near a tie."""
+    rewards = bradley_terry(game.preference).value
+    return log_normalise(game.reference_logits + rewards / (4 * game.temperature))
 
 
 def run(config):
-    """Gap and divergences over algorithm, seed and step; stationary gaps over the mixture."""
+    """Gap and divergences over algorithm, seed and step; win rates against RLHF; stationary gaps over the mixture."""
     import xarray as xr
 
     exact = bigram_text(0)
@@ -81,13 +95,16 @@ def run(config):
     star = solve(plain.temperature)
     keys = jax.random.split(jax.random.key(0), config.num_seeds)
     star32 = star.astype(jnp.float32)
-    rows = []
+    rival = reward_policy(plain)
+    wins = jax.jit(jax.vmap(lambda policy: win_probability(plain.preference, log_normalise(policy), rival)))
+    rows, beaten = [], []
     for name in config.methods:
         objective, options = METHODS[name]
         solver = DeepNash(objective, Transformer(6, 4), config.learning_rate, float(config.num_steps), **options)
         one = lambda key, s=solver: train(s, game, star32, config.num_steps, key, every=config.every)  # noqa: E731
-        _, trace = jax.jit(jax.vmap(one))(keys)
+        policy, trace = jax.jit(jax.vmap(one))(keys)
         rows.append({k: np.asarray(v) for k, v in trace.items()})
+        beaten.append(np.asarray(wins(policy.astype(star.dtype))))
     stationary = [
         plain.gap(plain.best_response(plain.reference_logits if c == 1 else solve(plain.temperature / (1 - c))))
         for c in MIXTURES
@@ -100,18 +117,20 @@ def run(config):
         "step": trace_steps(config.num_steps, config.every),
         "mixture": list(MIXTURES),
     }
+    data["win_rlhf"] = (("algorithm", "seed"), np.stack(beaten))
     data["stationary_gap"] = ("mixture", np.array(stationary))
+    data["star_win_rlhf"] = float(win_probability(plain.preference, star, rival))
     return xr.Dataset(data, coords, {"title": TITLE})
 
 
 def measured(data):
-    """Mean final gaps over seeds, with 1.96 standard errors; references of methods not run count as not measured."""
-    out = {}
-    for name in METHODS:
-        last = data["gap"].isel(step=-1)
-        values = last.sel(algorithm=name).values if name in data["algorithm"] else np.array([np.nan])
-        error = 1.96 * values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else 0.0
-        out[f"final gap, {name}"] = Measured(float(values.mean()), float(error))
+    """Mean final gaps and win rates over seeds, with 1.96 standard errors; methods not run count as not measured."""
+    out = {"win rate against RLHF, equilibrium": Measured(float(data["star_win_rlhf"]), 0.0)}
+    for quantity, values in (("final gap", data["gap"].isel(step=-1)), ("win rate against RLHF", data["win_rlhf"])):
+        for name in METHODS:
+            found = values.sel(algorithm=name).values if name in data["algorithm"] else np.array([np.nan])
+            error = 1.96 * found.std(ddof=1) / np.sqrt(found.size) if found.size > 1 else 0.0
+            out[f"{quantity}, {name}"] = Measured(float(found.mean()), float(error))
     return out
 
 

@@ -7,9 +7,9 @@ import pytest
 
 import envs.text
 from envs.preferences import roshambo as roshambo_table
-from experiments.nash import deep_text, egpo_sampled, perturbed_rps, phase_diagram, roshambo
+from experiments.nash import deep_text, egpo_sampled, learned_judge, perturbed_rps, phase_diagram, roshambo
 from experiments.reference import table
-from rlcore.nash import EGPO, critical_step_size, equilibrium, lottery
+from rlcore.nash import EGPO, bradley_terry, critical_step_size, equilibrium, lottery
 from rlcore.nn.transformer import Transformer
 from rlcore.solver import iterate
 
@@ -90,11 +90,35 @@ def test_deep_text(monkeypatch):
     assert data["stationary_gap"].sel(mixture=0) < 1e-15
     reply = game.best_response(game.reference_logits)
     np.testing.assert_allclose(data["stationary_gap"].sel(mixture=1), game.gap(reply), rtol=1e-12)
+    # RLHF's policy answers itself even, and maximises its own reward less the divergence
+    rival = deep_text.reward_policy(game)
+    rewards = bradley_terry(game.preference).value
+    np.testing.assert_allclose(jnp.exp(rival), jax.nn.softmax(game.reference_logits + rewards / 0.2), rtol=1e-12)
+    assert np.all((data["win_rlhf"] > 0) & (data["win_rlhf"] < 1)) and 0 < data["star_win_rlhf"] < 1
     drawn(deep_text, data, 2)
     assert jax.config.jax_enable_x64
 
 
-@pytest.mark.parametrize("module", [deep_text, egpo_sampled, perturbed_rps, phase_diagram, roshambo])
+def test_learned_judge(monkeypatch):
+    small = envs.text.bigram_text(0, vocabulary=3, length=2)
+    monkeypatch.setattr(learned_judge, "bigram_text", lambda seed: small)
+    monkeypatch.setattr(learned_judge, "VOCABULARY", 3)
+    monkeypatch.setattr(learned_judge, "LENGTH", 2)
+    monkeypatch.setattr(learned_judge, "Transformer", lambda *shape: Transformer(3, 2, width=4, heads=1))
+    counts = learned_judge.bigram_counts()
+    # every response of two tokens has a start and one bigram; no two have the same counts
+    assert np.all(counts.sum(axis=1) == 2) and len(np.unique(counts, axis=0)) == 9
+    config = learned_judge.Config(num_pairs=(20, 2_000), num_seeds=1, num_steps=2, models=("Bradley-Terry",))
+    data = learned_judge.run(config)
+    assert dict(data.sizes) == {"judge": 1, "pairs": 2, "seed": 1}
+    # a loss above the truth's is a divergence, so not negative but for float32 sums over 50 000 votes; more votes help
+    loss = data["excess_loss"].values.ravel()
+    assert loss[1] > -1e-4 and loss[1] < loss[0]
+    assert np.all(data["judge_gap"] >= 0) and np.all(np.isfinite(data["trained_gap"]))
+    drawn(learned_judge, data, 2)
+
+
+@pytest.mark.parametrize("module", [deep_text, egpo_sampled, learned_judge, perturbed_rps, phase_diagram, roshambo])
 def test_what_has_no_published_reference_says_so(module):
     assert "(a study)" in module.TITLE
     assert not any(reference.kind.startswith("published") for reference in module.REFERENCES.values())
