@@ -167,8 +167,13 @@ def keep_hard(kept: dict[str, Any], attack: claims.Attack) -> None:
 
 
 def keep_failures(kept: dict[str, Any], reports: Iterable[Report]) -> None:
-    """Add the failing keys of a run to the kept ones: they are replayed in every later run."""
+    """Add the failing keys of a run to the kept ones: they are replayed in every later run.
+
+    A refuted entry is meant to fail: nothing of it is kept.
+    """
     for report in reports:
+        if report.outcome == "refuted":
+            continue
         rows = kept.setdefault("failures", {}).setdefault(report.id, [])
         rows += [dict(f) for f in report.failures if "index" in f and dict(f) not in rows]
         if not rows:
