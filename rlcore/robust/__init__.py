@@ -1,0 +1,24 @@
+"""Robust reinforcement learning: worst-case operators, d-rectangular linear MDPs, R2PVI and its rivals."""
+
+from rlcore.robust.constrained import constrained_chi2, constrained_kl, constrained_tv, cvar
+from rlcore.robust.data import Features, OfflineData, Table, check_coverage, offline_data, sample_trajectories, table
+from rlcore.robust.general import (
+    CHI2,
+    HELLINGER,
+    KL,
+    REVERSE_KL,
+    TV,
+    FDivergence,
+    Wasserstein,
+    constrained_wasserstein,
+    cressie_read,
+    regularised_f,
+    regularised_wasserstein,
+)
+from rlcore.robust.learners import drpvi, drvi_l, pevi, r2pvi, va_drpvi, va_r2pvi
+from rlcore.robust.linear_mdp import LinearMDP, kernels, linear_mdp, one_hot, rewards, to_mdp
+from rlcore.robust.operators import WorstCase
+from rlcore.robust.pessimism import Estimate, Rules
+from rlcore.robust.planning import RobustValues, evaluate, levels_of_radius, nominal_values, plan
+from rlcore.robust.regularised import regularised_chi2, regularised_kl, regularised_tv
+from rlcore.robust.worst_case import worst_case

@@ -1,0 +1,125 @@
+"""Exact robust planning and evaluation of a known model, and the level that a radius comes to.
+
+The robust Bellman equation is Q_h(s, a) = <features(s, a), theta_h + w_h>, w_{h,i} = the worst case of V_{h+1} under
+factor i. Levels may differ between steps and factors: anything that broadcasts to [H, d] ([H, S, A] for the
+(s, a)-rectangular adversary).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
+from rlcore.robust.worst_case import Divergence, check_level, operator
+from rlcore.types import Array, Float, Int, Number
+
+__all__ = ["RobustValues", "evaluate", "levels_of_radius", "nominal_values", "plan"]
+
+
+class RobustValues(NamedTuple):
+    """Values, policy and adversary, by step; the rows of `values` are one more than the horizon, the last 0.
+
+    values: float[H + 1, S]. q_values: float[H, S, A]. policy: int[H, S] (greedy, first of ties), or what was evaluated.
+    weights: float[H, d], worst cases of the next value ([H, S, A] for the (s, a)-rectangular adversary, as below).
+    worst_factors: float[H, d, S]. duals: float[H, d].
+    """
+
+    values: Array
+    q_values: Array
+    policy: Array
+    weights: Array
+    worst_factors: Array
+    duals: Array
+
+
+def plan(
+    model: LinearMDP,
+    divergence: Divergence,
+    level: Number | Float[Array, "..."],
+    constrained: bool = False,
+    rectangular: str = "d",
+) -> RobustValues:
+    """Optimal robust values and the greedy policy, which attains them at every state.
+
+    Args: model: one LinearMDP; divergence, constrained: see `worst_case`, static; level: price or radius, broadcasts to
+      [H, d]; rectangular: "d" (one adversary per factor) or "sa" (one per state and action), static.
+    Returns: RobustValues. Raises: ValueError: a level out of range, an unknown `rectangular`.
+    Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Propositions 3.2, 3.3, 4.1 (slides read), proof derived.
+    Cost: H (d operators on S states + S A d).
+    """
+    return _backward(model, None, divergence, level, constrained, rectangular)
+
+
+def evaluate(
+    model: LinearMDP,
+    policy: Int[Array, "H S"] | Float[Array, "H S A"],
+    divergence: Divergence | None = None,
+    level: Number | Float[Array, "..."] = jnp.inf,
+    constrained: bool = False,
+    rectangular: str = "d",
+) -> RobustValues:
+    """Robust values of a policy, deterministic or stochastic; of the model itself without a divergence.
+
+    Args: policy: int[H, S] actions or float[H, S, A] probabilities; the rest as in `plan`.
+    Returns: RobustValues, with `policy` as given. Raises, source, cost: as `plan`.
+    """
+    if divergence is None:
+        divergence, level, constrained = "kl", jnp.inf, False
+    return _backward(model, policy, divergence, level, constrained, rectangular)
+
+
+def nominal_values(model: LinearMDP) -> RobustValues:
+    """Optimal values without an adversary. Returns: RobustValues. Cost: H S (d + A d)."""
+    return plan(model, "kl", jnp.inf)
+
+
+def _backward(model, policy, divergence, level, constrained, rectangular):
+    if rectangular not in ("d", "sa"):
+        raise ValueError(f"rectangular: found {rectangular!r}, expected 'd' or 'sa'")
+    check_level(divergence, level, constrained)
+    solve = operator(divergence, constrained)
+    horizon, d, s = model.factors.shape
+    _, a, _ = model.features.shape
+    by_factor = rectangular == "d"
+    laws = model.factors if by_factor else kernels(model)
+    level = jnp.broadcast_to(jnp.asarray(level, laws.dtype), laws.shape[:-1])
+    for _ in range(laws.ndim - 2):
+        solve = jax.vmap(solve, in_axes=(0, None, 0))
+
+    def step(value, at):
+        laws, level, reward, chosen = at
+        worst = solve(laws, value, level)
+        weights = worst.value
+        continuation = jnp.einsum("sad,d->sa", model.features, weights, precision="highest") if by_factor else weights
+        q = reward + continuation
+        if chosen is None:
+            chosen = jnp.argmax(q, axis=1).astype(jnp.int32)
+            new = jnp.max(q, axis=1)
+        elif chosen.ndim == 1:
+            new = jnp.take_along_axis(q, chosen[:, None], axis=1)[:, 0]
+        else:
+            new = jnp.sum(chosen * q, axis=1)
+        return new, (new, q, chosen, weights, worst.worst_kernel, worst.dual)
+
+    end = jnp.zeros(s, laws.dtype)
+    _, found = jax.lax.scan(step, end, (laws, level, rewards(model), policy), reverse=True)
+    return RobustValues(jnp.concatenate([found[0], end[None]]), *found[1:])
+
+
+def levels_of_radius(
+    model: LinearMDP,
+    divergence: Divergence,
+    radius: Number | Float[Array, "..."],
+    policy: Int[Array, "H S"] | Float[Array, "H S A"] | None = None,
+) -> Float[Array, "H d"]:
+    """The prices, one per step and factor, at which the regularised problem is the constrained one.
+
+    With these prices, w_{h,i} = (regularised worst case) - price * radius reproduces the constrained values exactly, and
+    the greedy policies are the same.
+
+    Args: model; divergence: "tv", "kl" or "chi2"; radius: broadcasts to [H, d]; policy: to evaluate; None plans.
+    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all, inf where the radius is 0.
+    Source: derived: docs/proofs/robust.md#c7. Cost: one plan.
+    """
+    return _backward(model, policy, divergence, radius, True, "d").duals
