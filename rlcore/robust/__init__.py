@@ -18,7 +18,7 @@ from rlcore.robust.general import (
 from rlcore.robust.learners import drpvi, drvi_l, pevi, r2pvi, va_drpvi, va_r2pvi
 from rlcore.robust.linear_mdp import LinearMDP, kernels, linear_mdp, one_hot, rewards, to_mdp
 from rlcore.robust.operators import WorstCase
-from rlcore.robust.pessimism import Estimate, Rules
+from rlcore.robust.pessimism import Estimate, Rules, act
 from rlcore.robust.planning import RobustValues, evaluate, levels_of_radius, nominal_values, plan
 from rlcore.robust.regularised import regularised_chi2, regularised_kl, regularised_tv
 from rlcore.robust.worst_case import worst_case

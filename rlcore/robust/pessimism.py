@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from rlcore.robust.data import Features, OfflineData, Table
 from rlcore.robust.regression import Ridge, ridge
-from rlcore.types import Array, Float, Int, Number, RandomKey
+from rlcore.types import Array, Float, Int, Number, PyTree, RandomKey
 
-__all__ = ["Estimate", "Regression", "Rules", "action_values", "greedy", "pessimistic_values"]
+__all__ = ["Estimate", "Regression", "Rules", "act", "action_values", "greedy", "pessimistic_values"]
 
 NORMS = ("factor", "released", "ellipsoid")
 TIES = ("first", "random", "unclipped")
@@ -202,3 +202,28 @@ def pessimistic_values(
     values = jnp.concatenate([jnp.max(q, axis=-1), jnp.zeros((1, q.shape[1]), dtype)])
     zero_rows = jnp.mean(jnp.all(q <= 0, axis=-1), axis=-1)
     return Estimate(weights, spread, precision, values, q, policy, zero_rows, least)
+
+
+def act(
+    estimate: Estimate,
+    features: Table | Features,
+    step: Int[Array, ""] | int,
+    states: PyTree,
+    rules: Rules | None = None,
+    cap: Number | None = None,
+    key: RandomKey = None,
+) -> Int[Array, "*n"]:
+    """The learned policy at any states of one step.
+
+    Args: estimate, features, rules, cap (of this step, H - h by default): as the learner had them; states: [n, ...].
+    Returns: int32[n]. Cost: n A d.
+    """
+    rules = Rules() if rules is None else rules
+    cap = features.horizon - step if cap is None else cap
+    if isinstance(features, Table):
+        reward = features.rewards[step][states]
+    else:
+        reward = jax.vmap(lambda state: features.rewarded(step, state))(states)
+    row = (estimate.weights[step], estimate.spread[step], estimate.precision[step])
+    q, raw = action_values(rules, features.at(states), reward, *row, cap)
+    return greedy(rules, q, raw, key)
