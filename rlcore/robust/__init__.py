@@ -1,5 +1,6 @@
 """Robust reinforcement learning: worst-case operators, d-rectangular linear MDPs, R2PVI and its rivals."""
 
+from rlcore.robust.certificates import Deployment, Verification, deployment_bound, divergence_of, lower_bound, verify
 from rlcore.robust.constrained import constrained_chi2, constrained_kl, constrained_tv, cvar
 from rlcore.robust.data import Features, OfflineData, Table, check_coverage, offline_data, sample_trajectories, table
 from rlcore.robust.general import (
@@ -22,3 +23,59 @@ from rlcore.robust.pessimism import Estimate, Rules, act
 from rlcore.robust.planning import RobustValues, evaluate, levels_of_radius, nominal_values, plan
 from rlcore.robust.regularised import regularised_chi2, regularised_kl, regularised_tv
 from rlcore.robust.worst_case import worst_case
+
+__all__ = [
+    "CHI2",
+    "HELLINGER",
+    "KL",
+    "REVERSE_KL",
+    "TV",
+    "Deployment",
+    "Estimate",
+    "FDivergence",
+    "Features",
+    "LinearMDP",
+    "OfflineData",
+    "RobustValues",
+    "Rules",
+    "Table",
+    "Verification",
+    "Wasserstein",
+    "WorstCase",
+    "act",
+    "check_coverage",
+    "constrained_chi2",
+    "constrained_kl",
+    "constrained_tv",
+    "constrained_wasserstein",
+    "cressie_read",
+    "cvar",
+    "deployment_bound",
+    "divergence_of",
+    "drpvi",
+    "drvi_l",
+    "evaluate",
+    "kernels",
+    "levels_of_radius",
+    "linear_mdp",
+    "lower_bound",
+    "nominal_values",
+    "offline_data",
+    "one_hot",
+    "pevi",
+    "plan",
+    "r2pvi",
+    "regularised_chi2",
+    "regularised_f",
+    "regularised_kl",
+    "regularised_tv",
+    "regularised_wasserstein",
+    "rewards",
+    "sample_trajectories",
+    "table",
+    "to_mdp",
+    "va_drpvi",
+    "va_r2pvi",
+    "verify",
+    "worst_case",
+]
