@@ -132,9 +132,7 @@ def plot(data):
                 axis.plot(levels, height, label=NAMES[divergence], **figures.line_style(i))
                 if leak in SWITCH:
                     axis.axvline(SWITCH[leak][divergence], color=figures.COLOURS[i], linewidth=0.8, linestyle=":")
-            axis.set(
-                xscale="log", xlabel=r"level $\lambda$ [value per unit of divergence]", title=rf"leak $\ell = {leak:g}$"
-            )
+            axis.set(xscale="log", xlabel=r"level $\lambda$ [value]", title=rf"leak $\ell = {leak:g}$")
         axes[0].set_ylabel("return of the robust optimum at $q = 1$")
         axes[0].legend(loc="center left")
         figure.suptitle("Known model; lines shifted by 0.012; dotted: switches of the prototype", fontsize=9)
