@@ -151,7 +151,7 @@ def exact_return(policy, up_probability):
 
 
 def underflowing(data, features, level):
-    """Rule of R2PVI-KL and its released floor, -level log max(W e^(-y / level), e^(-H / level)): infinite below H / 745."""
+    """Rule of R2PVI-KL with the released -level log max(W e^(-y / level), e^(-H / level)): infinite below H / 745."""
 
     def estimate(view, level):
         weights = view.ridge.sample_weights()
