@@ -65,9 +65,13 @@ def regularised_by(model, divergence, levels, radius):
 def run(config):
     """Prices, the error of the recursion with them, and the least error over one common price, by radius and model."""
     prices = jnp.geomspace(0.01, 3, config.num_prices)
+    # Drawn once: the Dirichlet laws take longer to compile than all the rest.
+    sizes = (NUM_STATES, NUM_ACTIONS, HORIZON, NUM_FACTORS)
+    draw = jax.jit(jax.vmap(lambda key: random_linear_mdp(key, *sizes, zeros=0.0)))
+    models = draw(jax.random.split(jax.random.key(0), config.num_models))
 
     def one_run(model, radius, divergence):
-        problem = random_linear_mdp(jax.random.key(model), NUM_STATES, NUM_ACTIONS, HORIZON, NUM_FACTORS, zeros=0.0)
+        problem = jax.tree.map(lambda x: x[model], models)
         ball = plan(problem, divergence, radius, constrained=True)
         levels = ball.duals  # what `levels_of_radius` returns
         # One call for the exact prices and the common ones: it compiles once.
