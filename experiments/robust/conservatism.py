@@ -125,7 +125,13 @@ def plot(data):
                 levels, middle.sel(adversary="per pair"), color=figures.COLOURS[i], linestyle="--",
                 label=f"{NAMES[divergence]}, per pair",
             )  # fmt: skip
-        left.set(xscale="log", yscale="log", xlabel=r"level $\lambda$ [value]", ylabel="nominal less robust value")
+        left.set(
+            xscale="log",
+            yscale="log",
+            ylim=(1e-3, None),
+            xlabel=r"level $\lambda$ [value]",
+            ylabel="nominal less robust value",
+        )
         left.set_title(f"known model, medians of {data.sizes['model']}", fontsize=9)
         for j, regression in enumerate(REGRESSIONS):
             for i, penalty in enumerate(data["penalty"].values):
@@ -139,6 +145,6 @@ def plot(data):
             axis.set(xscale="log", xlabel="trajectories $K$", ylabel=name)
             axis.set_title(rf"KL, $\lambda = {LEVEL:g}$, leaky simulated MDP")
         left.legend(fontsize=6.5)
-        centre.legend(fontsize=6.5)
+        right.legend(fontsize=6.5, loc="center right", bbox_to_anchor=(1.0, 0.3))
         figure.suptitle("A study: who may move what, and what is assumed of factors without data", fontsize=9)
     return figure
