@@ -1,0 +1,67 @@
+"""One planner or solver in a process of its own: started with a time limit, read as JSON lines, timed by repeats."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name: str, command: Sequence[str], limit: float, environment: Mapping[str, str] | None = None) -> list[dict]:
+    """The rows that a process printed; one that died, hung or left no last words ends them with a row that says so."""
+    # One thread per BLAS: peers that call it on small systems are slower with more.
+    settings = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    try:
+        done = subprocess.run(
+            command, env=os.environ | settings | dict(environment or {}), cwd=ROOT, capture_output=True, text=True,
+            timeout=limit,
+        )  # fmt: skip
+        output, trouble = done.stdout, []
+        if done.returncode:  # killed for memory, it leaves no last words
+            trouble = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.returncode}"]
+    except subprocess.TimeoutExpired as expired:
+        output = expired.stdout.decode() if expired.stdout else ""
+        trouble = [f"stopped at {limit:.0f} s"]
+    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return rows + [{"peer": name, "method": "-", "error": text[:160]} for text in trouble]
+
+
+def repeat(solve: Callable, seconds: float) -> tuple[object, float, list[float]]:
+    """Call once, then again until three times and `seconds` are spent: (answer, first time, later times)."""
+    started = time.perf_counter()
+    value = solve()
+    first, times = time.perf_counter() - started, []
+    began = time.perf_counter()
+    while len(times) < 3 or (len(times) < 21 and time.perf_counter() - began < seconds):
+        started = time.perf_counter()
+        value = solve()
+        times.append(time.perf_counter() - started)
+        if times[-1] > seconds:
+            break
+    return value, first, times
+
+
+def median_seconds(call: Callable, repeats: int = 9) -> float:
+    """Median wall time after one call."""
+    call()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def write(folder: Path, name: str, record: dict, text: str) -> None:
+    """`name.json` and `name.md` in the folder, each moved into place whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in ((f"{name}.json", json.dumps(record, indent=1)), (f"{name}.md", text)):
+        temporary = folder / f".{file}"
+        temporary.write_text(content + "\n")
+        temporary.replace(folder / file)
+    print(f"\nwritten: {folder / name}.md, {folder / name}.json")
