@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.robust [--quick] [--only CASE ...]
 
 Each solver runs in a process of its own with a time limit; times are medians of repeats after a first call, compile
-time apart. Everything is exact evaluation in float64; where others keep the machine busy, run it on one core (`taskset`):
+time apart. All evaluation is exact, in float64. Where others keep the machine busy, run it on one core (`taskset`):
 XLA's threads wait for each other, and a program of 8 ms took up to 8 s on two shared cores at a load of 9.
 
 - Figure: figure 1 (a) whole (the released code takes 83 processor seconds), and 1000 data sets by 12 levels.

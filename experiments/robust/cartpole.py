@@ -180,6 +180,8 @@ def plot(data):
             axis.plot(values, data[f"behaviour_by_{name}"], color="grey", linewidth=1.0, label="behaviour")
             axis.axvline(trained[name], color="grey", linewidth=0.8, linestyle=":")
             axis.set(xscale="log", xlabel=labels[name], ylim=(0, horizon * 1.05))
+            axis.set_xticks(values, [f"{x:g}" for x in values])
+            axis.minorticks_off()
         axes[0].set_ylabel(f"steps until the fall, of {horizon}")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4)
