@@ -73,9 +73,11 @@ def verify(
 
     Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence: "tv",
       "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, broadcast to [H, d].
-    Returns: Verification. Source: derived: docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and
+    Returns: Verification. Raises: ValueError: an estimate without a table of values. Source: derived: docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and
       Liu and Xu (2024), Lemma D.1. Cost: three plans.
     """
+    if learned.values is None:
+        raise ValueError("learned: found an estimate without a table of values, expected one of a listed state space")
     solve = operator(divergence)
     level = jnp.broadcast_to(jnp.asarray(level, model.factors.dtype), model.factors.shape[:-1])
     next_values = learned.values[1:]

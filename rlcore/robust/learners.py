@@ -69,9 +69,11 @@ def _tv(view: Regression, level, centred: bool):
 def _kl(view: Regression, level, centred: bool):
     column = level[:, None]
     if centred:
-        deviation = _diagonal(view, jnp.expm1(-view.values[None, :] / column))
-        # The floor exp(-H / level) of the paper, in the same deviations from 1.
-        return -level * jnp.log1p(jnp.maximum(deviation, jnp.expm1(-view.horizon / level)))
+        # Without data the deviation is 0 and the estimate the least value. The truth lies between least and greatest;
+        # a floor below the logarithm, exp(-span / level), would underflow to log 0 = -inf at small levels.
+        deviation = _diagonal(view, jnp.expm1(-(view.values - view.least)[None, :] / column))
+        logs = jnp.where(deviation > -1, jnp.log1p(jnp.where(deviation > -1, deviation, 0)), -jnp.inf)
+        return view.least + jnp.clip(-level * logs, 0, jnp.maximum(view.greatest - view.least, 0))
     # In units of the least value, so that a small level underflows nowhere; the floor exp(-H / level) caps at H.
     least = jnp.min(view.values)
     x = _diagonal(view, jnp.exp(-(view.values - least)[None, :] / column))
@@ -94,17 +96,19 @@ def _any_f(divergence: FDivergence, grid: int, view: Regression, level, centred:
 
     def one(at):
         w, total, level = at
-        low = jnp.min(view.values) + level * left
-        high = jnp.minimum(view.greatest + level * right, view.least + level * divergence.slope_at_infinity)
+        # Centred, everything is counted from the least value: no data gives weights 0 and the least value.
+        origin = view.least if centred else jnp.zeros_like(view.least)
+        least, greatest, values = view.least - origin, view.greatest - origin, view.values - origin
+        high = jnp.minimum(greatest + level * right, least + level * divergence.slope_at_infinity)
+        low = jnp.minimum(jnp.min(values) + level * left, high)
 
         def objective(nu):
-            y = (nu - view.values) / level
+            y = (nu - values) / level
             t = divergence.ratio(y)
             conjugate = y * t - divergence.generator(t)
-            lead = nu if centred else nu * total
-            return lead - level * jnp.dot(w, conjugate, precision="highest")
+            return nu * total - level * jnp.dot(w, conjugate, precision="highest")
 
-        return _maximum(objective, low, jnp.maximum(high, low), grid, lambda x: x)
+        return origin + _maximum(objective, low, high, grid, lambda x: x)
 
     return jax.lax.map(one, (weights, total, level))
 
@@ -153,9 +157,11 @@ def r2pvi(
 
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
       features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H, d];
-      penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations (TV: from the least value, KL: from 1), so that
-      a factor without data is pessimistic, static; rules: see `Rules`; cap: float[H]; scale: weights of samples.
-    Returns: Estimate. Raises: ValueError: a divergence, level, penalty or ridge out of range.
+      penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
+      without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0), static; rules: see `Rules`;
+      cap: float[H]; scale: weights of samples.
+    Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
+      range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for
       chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for chi2.
     """
@@ -168,6 +174,9 @@ def r2pvi(
         base = lambda view, level: _ESTIMATES[divergence](view, level, centred)  # noqa: E731
     else:
         raise ValueError(f"divergence: found {divergence!r}, expected tv, kl, chi2 or an FDivergence")
+    unpriced = not isinstance(level, jax.core.Tracer) and np.any(np.isinf(np.asarray(level)))
+    if unpriced and divergence not in ("tv", "chi2"):
+        raise ValueError(f"level: found {level}, expected finite prices for an estimate that divides by them")
     levels = _levels(data, space, level)
     return pessimistic_values(
         data, space, base, penalty, ridge, _rules(rules, released_code), levels=levels, cap=cap, scale=scale, key=key

@@ -62,11 +62,31 @@ def evaluate(
     """Robust values of a policy, deterministic or stochastic; of the model itself without a divergence.
 
     Args: policy: int[H, S] actions or float[H, S, A] probabilities; the rest as in `plan`.
-    Returns: RobustValues, with `policy` as given. Raises, source, cost: as `plan`.
+    Returns: RobustValues, with `policy` as given. Raises: as `plan`, and for a policy that is none.
+    Source, cost: as `plan`.
     """
+    _check_policy(policy, *model.factors.shape[::2], model.features.shape[1])
     if divergence is None:
         divergence, level, constrained = "kl", jnp.inf, False
     return _backward(model, policy, divergence, level, constrained, rectangular)
+
+
+def _check_policy(policy, horizon: int, num_states: int, num_actions: int) -> None:
+    """Raise ValueError unless it is int[H, S] of actions or float[H, S, A] of laws; entries where not traced."""
+    chosen, laws = (horizon, num_states), (horizon, num_states, num_actions)
+    integer = jnp.issubdtype(policy.dtype, jnp.integer)
+    if policy.shape != (chosen if integer else laws):
+        raise ValueError(f"policy: found {policy.dtype}{policy.shape}, expected int{chosen} or float{laws}")
+    if isinstance(policy, jax.core.Tracer):
+        return
+    if integer:
+        ok, found = (policy.min() >= 0) & (policy.max() < num_actions), f"[{policy.min()}, {policy.max()}]"
+    else:
+        total = jnp.sum(policy, axis=-1)
+        ok = jnp.all(policy >= 0) & jnp.all(jnp.abs(total - 1) <= 1e-6)
+        found = f"entries from {policy.min():g}, rows that sum to [{total.min():g}, {total.max():g}]"
+    if not ok:
+        raise ValueError(f"policy: found {found}, expected actions from 0 to {num_actions - 1}, or laws over them")
 
 
 def nominal_values(model: LinearMDP) -> RobustValues:
@@ -119,7 +139,8 @@ def levels_of_radius(
     the greedy policies are the same.
 
     Args: model; divergence: "tv", "kl" or "chi2"; radius: broadcasts to [H, d]; policy: to evaluate; None plans.
-    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all, inf where the radius is 0.
+    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all; at radius 0 inf (KL, chi-square) or the
+      span of the next values (TV), from where on nothing moves.
     Source: derived: docs/proofs/robust.md#c7. Cost: one plan.
     """
     return _backward(model, policy, divergence, radius, True, "d").duals

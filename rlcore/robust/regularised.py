@@ -21,6 +21,7 @@ def regularised_tv(reference: Float[Array, " S"], values: Float[Array, " S"], le
     Returns: WorstCase; mass moved to tied worst states is shared in proportion to m, evenly if m is 0 there.
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, read in the authors' slides. Cost: O(S).
     """
+    level = jnp.asarray(level, values.dtype)
     least = jnp.min(values)
     cut = least + level
     kept = jnp.where(values <= cut, reference, 0)
@@ -39,6 +40,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     Returns: WorstCase; the worst kernel is proportional to m exp(-V / level).
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, read in the authors' slides. Cost: O(S), S exponentials.
     """
+    level = jnp.asarray(level, values.dtype)
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)
@@ -70,6 +72,7 @@ def regularised_chi2(reference: Float[Array, " S"], values: Float[Array, " S"], 
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, dual read in the authors' slides; exact cut derived:
       docs/proofs/robust.md#chi2. Cost: O(S log S).
     """
+    level = jnp.asarray(level, values.dtype)
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)

@@ -93,6 +93,8 @@ def worst_case(
         if not isinstance(x, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(x))):
             raise ValueError(f"{name}: found NaN or infinite entries, expected finite numbers")
     if not isinstance(reference, jax.core.Tracer):
+        if np.shape(values) != np.shape(reference):
+            raise ValueError(f"values: found shape {np.shape(values)}, expected that of reference, {reference.shape}")
         law = np.asarray(reference)
         if law.ndim != 1 or law.size == 0 or np.any(law < 0) or abs(law.sum() - 1) > 1e-6:
             raise ValueError(
