@@ -1,4 +1,4 @@
-"""d-rectangular linear MDPs: the simulated one of the robust offline papers, a leaky variant, a hard class, random ones."""
+"""d-rectangular linear MDPs: the simulated one of the robust offline papers, leaky variant, hard class, random ones."""
 
 import dataclasses
 import itertools
@@ -20,8 +20,8 @@ def simulated(
 ) -> LinearMDP:
     """Five states, 16 actions in {-1, 1}^4, three steps; a goal (reward 1 a step, from the second) and a fail state.
 
-    The features of the first three states are (1 - u) on "go on" and u = base + <xi, action> on "jump to the goal", xi =
-    (tilt / 4) (1, 1, 1, 1). Actions are in lexicographic order: the first is all -1, the most careful at step 0.
+    The features of the first three states are (1 - u) on "go on" and u = base + <xi, action> on "jump to the goal", xi
+    = (tilt / 4) (1, 1, 1, 1). Actions are in lexicographic order: the first is all -1, the most careful at step 0.
 
     Args: base: delta; tilt: the l1 norm of xi; slip: p, chance to fail on the way; leak: chance that the jump at step 0
       fails (0 in the papers: then KL and chi-square adversaries can do nothing about it); perturbation: q, the target
@@ -69,7 +69,10 @@ def simulated(
 
 
 def perturbed(model: LinearMDP, perturbation: Number) -> LinearMDP:
-    """The target of `simulated` at a perturbation that may be traced. Returns: LinearMDP. Source, cost: as `simulated`."""
+    """The target of `simulated` at a perturbation that may be traced.
+
+    Returns: LinearMDP. Source, cost: as `simulated`.
+    """
     state = jnp.eye(5, dtype=model.factors.dtype)
     jump = perturbation * state[FAIL] + (1 - perturbation) * state[GOAL]
     factors = model.factors.at[0, 0].set(state[1]).at[0, 3].set(jump)

@@ -1,4 +1,4 @@
-"""What can be promised of a learned policy: in a known simulator everything, in deployment a lower bound on its return."""
+"""What can be promised of a learned policy: in a known simulator everything, in deployment a bound on its return."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from rlcore.robust.general import CHI2, KL, TV, FDivergence
 from rlcore.robust.linear_mdp import LinearMDP, kernels
 from rlcore.robust.pessimism import Estimate
 from rlcore.robust.planning import evaluate, plan
-from rlcore.robust.worst_case import Divergence, operator
+from rlcore.robust.worst_case import operator
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = ["Deployment", "Verification", "deployment_bound", "divergence_of", "lower_bound", "verify"]
@@ -40,7 +40,8 @@ class Verification(NamedTuple):
     """A learned estimate against a known model, by state of the first step (float[S]) unless said.
 
     event: bool[], every weight is within its penalty of the truth. margin: float[H, d], penalty less error (>= 0 on the
-    event). estimate <= policy_value <= optimum on the event; suboptimality = optimum - policy_value <= upper <= upper_ball.
+    event). estimate <= policy_value <= optimum on the event; suboptimality = optimum - policy_value <= upper <=
+    upper_ball.
     """
 
     event: Array
@@ -71,10 +72,11 @@ def verify(
 ) -> Verification:
     """Everything the upper bound's proof says of one estimate, computed exactly.
 
-    Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence: "tv",
-      "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, broadcast to [H, d].
-    Returns: Verification. Raises: ValueError: an estimate without a table of values. Source: derived: docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and
-      Liu and Xu (2024), Lemma D.1. Cost: three plans.
+    Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence:
+      "tv", "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, broadcast to [H, d].
+    Returns: Verification. Raises: ValueError: an estimate without a table of values. Source: derived:
+      docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and Liu and Xu (2024), Lemma D.1. Cost:
+      three plans.
     """
     if learned.values is None:
         raise ValueError("learned: found an estimate without a table of values, expected one of a listed state space")
@@ -174,7 +176,7 @@ def lower_bound(num_factors: Number, horizon: Number, num_trajectories: Number) 
     """d^(3/2) H / (32 sqrt(2 K)): on the hard class no learner's worst expected suboptimality is below it.
 
     Args: num_factors: d bits of the hidden signs; horizon: H; num_trajectories: K, at least d^3 max(1/2, 1.05 H^2 /
-      level^2). Returns: float[]. Source: derived: docs/proofs/robust.md#c13, an explicit form of Tang, Liu and Xu (2024),
-      Theorem 6.1. Cost: O(1).
+      level^2). Returns: float[]. Source: derived: docs/proofs/robust.md#c13, an explicit form of Tang, Liu and Xu
+      (2024), Theorem 6.1. Cost: O(1).
     """
     return num_factors**1.5 * horizon / (32 * (2 * num_trajectories) ** 0.5)

@@ -72,7 +72,8 @@ def constrained_kl(reference: Float[Array, " S"], values: Float[Array, " S"], ra
     Args: reference: float[S], m; values: float[S]; radius: float[] >= 0, nats.
     Returns: WorstCase; dual b, 0 where the ball reaches the law that sits on the least value of the support.
     Source: Hu and Hong (2013) for the dual; bracket derived: KL(q_b || m) <= span^2 / (8 b^2) bounds b from above; from
-      below log b >= log span - 20 unless minima nearly tie, which costs at most 2e-9 radius span. Cost: 64 passes over S.
+      below log b >= log span - 20 unless minima nearly tie, which costs at most 2e-9 radius span. Cost: 64 passes over
+      S.
     """
     radius = jnp.asarray(radius, values.dtype)
     none = radius == 0

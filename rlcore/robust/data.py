@@ -75,8 +75,8 @@ class Table:
 class Features:
     """Features and rewards as functions of one state, for states that cannot be listed.
 
-    feature: `state -> float[A, d]`, rewarded: `(step int[], state) -> float[A]`, both `jax.tree_util.Partial`; an action
-    that ends the episode has zero features and its payoff as reward. horizon: static.
+    feature: `state -> float[A, d]`, rewarded: `(step int[], state) -> float[A]`, both `jax.tree_util.Partial`; an
+    action that ends the episode has zero features and its payoff as reward. horizon: static.
     """
 
     feature: Callable
@@ -152,8 +152,8 @@ def check_coverage(data: OfflineData, features: Table | Features) -> list[tuple[
     if missing:
         h, i = missing[0]
         warnings.warn(
-            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at every "
-            "step; their estimates are what ridge alone makes of them",
+            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at "
+            "every step; their estimates are what ridge alone makes of them",
             stacklevel=2,
         )
     return missing

@@ -1,8 +1,8 @@
 """Offline robust learners: R2PVI and its rivals, each an estimate of the worst case from a regression.
 
 All share `pessimistic_values`; what differs is how the worst case of the next values is estimated from samples. Levels
-may be numbers or anything that broadcasts to [H, d]. `released_code=True` asks for the three deviations of the published
-code (l2 penalty, no truncation at 0, least value over the next states seen), needed for its figures alone.
+may be numbers or anything that broadcasts to [H, d]. `released_code=True` asks for the three deviations of the
+published code (l2 penalty, no truncation at 0, least value over the next states seen), needed for its figures alone.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def _rules(rules: Rules | None, released_code: bool) -> Rules:
     return dataclasses.replace(rules, norm="released", floor=False, least="data")
 
 
-# ---- estimates: (Regression, level float[d]) -> float[d] ---------------------------------------------------------------
+# ---- estimates: (Regression, level float[d]) -> float[d] -------------------------------------------------------------
 
 
 def _diagonal(view: Regression, targets: Float[Array, "d K"]) -> Float[Array, " d"]:
@@ -134,7 +134,7 @@ def _maximum(objective, low, high, grid: int, to):
 _ESTIMATES = {"tv": _tv, "kl": _kl, "chi2": _chi2}
 
 
-# ---- learners ----------------------------------------------------------------------------------------------------------
+# ---- learners --------------------------------------------------------------------------------------------------------
 
 
 def r2pvi(
@@ -156,14 +156,15 @@ def r2pvi(
     """Robust regularised pessimistic value iteration.
 
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
-      features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H, d];
-      penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
+      features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H,
+      d]; penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
       without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0), static; rules: see `Rules`;
       cap: float[H]; scale: weights of samples.
     Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
       range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for
-      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for chi2.
+      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for
+      chi2.
     """
     space = _space(features, rewards)
     check_level(divergence, level, constrained=False)
@@ -334,8 +335,8 @@ def va_drpvi(
 ) -> Estimate:
     """Variance-aware DRPVI: regressions weighted by 1 / max(1, estimated variance of the next value).
 
-    Args: as `drpvi`; first_half: independent data for the variances (the same data where None, which the theory does not
-      cover); slack: what the theory subtracts from the variance, O(d H^3 / sqrt(K kappa)).
+    Args: as `drpvi`; first_half: independent data for the variances (the same data where None, which the theory does
+      not cover); slack: what the theory subtracts from the variance, O(d H^3 / sqrt(K kappa)).
     Returns, raises: as `drpvi`. Source: Liu and Xu (2024), arXiv 2403.09621, Algorithm 3 (full text read).
     Cost: twice `drpvi`.
     """

@@ -99,8 +99,7 @@ def _backward(model, policy, divergence, level, constrained, rectangular):
         raise ValueError(f"rectangular: found {rectangular!r}, expected 'd' or 'sa'")
     check_level(divergence, level, constrained)
     solve = operator(divergence, constrained)
-    horizon, d, s = model.factors.shape
-    _, a, _ = model.features.shape
+    s = model.features.shape[0]
     by_factor = rectangular == "d"
     laws = model.factors if by_factor else kernels(model)
     level = jnp.broadcast_to(jnp.asarray(level, laws.dtype), laws.shape[:-1])
@@ -135,8 +134,8 @@ def levels_of_radius(
 ) -> Float[Array, "H d"]:
     """The prices, one per step and factor, at which the regularised problem is the constrained one.
 
-    With these prices, w_{h,i} = (regularised worst case) - price * radius reproduces the constrained values exactly, and
-    the greedy policies are the same.
+    With these prices, w_{h,i} = (regularised worst case) - price * radius reproduces the constrained values exactly,
+    and the greedy policies are the same.
 
     Args: model; divergence: "tv", "kl" or "chi2"; radius: broadcasts to [H, d]; policy: to evaluate; None plans.
     Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all; at radius 0 inf (KL, chi-square) or the

@@ -1,7 +1,7 @@
 """Ridge regression on features, per step, and exact maxima over a cut with weights of either sign.
 
-Regression weights may be negative, so the sample versions of the duals are neither concave nor unimodal: the maxima here
-look at every piece, with one sort and prefix sums shared by all factors.
+Regression weights may be negative, so the sample versions of the duals are neither concave nor unimodal: the maxima
+here look at every piece, with one sort and prefix sums shared by all factors.
 """
 
 from typing import NamedTuple

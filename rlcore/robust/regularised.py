@@ -1,9 +1,9 @@
-"""Regularised worst case, inf over laws q of E_q V + level D(q || m): total variation, KL and chi-square in closed form.
+"""Regularised worst case, inf over laws q of E_q V + level D(q || m): TV, KL and chi-square in closed form.
 
-D is TV = sum |q - m| / 2, KL = sum q log(q / m) or chi-square = sum (q - m)^2 / m. KL and chi-square keep q on the
-support of m; TV may move mass to any of the S states. All share: monotone in V; value(V + c) = value + c; 1-Lipschitz
-in the maximum norm; concave jointly in (V, level) and nondecreasing in the level. level = inf gives E_m V, level = 0
-the least value (over all states for TV, over the support otherwise).
+D is TV (total variation) = sum |q - m| / 2, KL = sum q log(q / m) or chi-square = sum (q - m)^2 / m. KL and chi-square
+keep q on the support of m; TV may move mass to any of the S states. All share: monotone in V; value(V + c) = value + c;
+1-Lipschitz in the maximum norm; concave jointly in (V, level) and nondecreasing in the level. level = inf gives E_m V,
+level = 0 the least value (over all states for TV, over the support otherwise).
 """
 
 import jax.numpy as jnp
