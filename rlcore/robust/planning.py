@@ -5,11 +5,13 @@ factor i. Levels may differ between steps and factors: anything that broadcasts 
 (s, a)-rectangular adversary).
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from rlcore.robust.general import Wasserstein
 from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
 from rlcore.robust.worst_case import Divergence, check_level, operator
 from rlcore.types import Array, Float, Int, Number
@@ -98,11 +100,20 @@ def _backward(model, policy, divergence, level, constrained, rectangular):
     if rectangular not in ("d", "sa"):
         raise ValueError(f"rectangular: found {rectangular!r}, expected 'd' or 'sa'")
     check_level(divergence, level, constrained)
-    solve = operator(divergence, constrained)
+    operator(divergence, constrained)  # refuses what there is not
+    # A Wasserstein distance holds an array; everything else of a divergence is static.
+    cost, divergence = (divergence.cost, None) if isinstance(divergence, Wasserstein) else (None, divergence)
+    level = jnp.asarray(level, model.factors.dtype)
+    return _scan(model, policy, level, cost, divergence=divergence, constrained=constrained, rectangular=rectangular)
+
+
+@functools.partial(jax.jit, static_argnames=("divergence", "constrained", "rectangular"))
+def _scan(model, policy, level, cost, *, divergence, constrained, rectangular):
+    solve = operator(divergence if cost is None else Wasserstein(cost), constrained)
     s = model.features.shape[0]
     by_factor = rectangular == "d"
     laws = model.factors if by_factor else kernels(model)
-    level = jnp.broadcast_to(jnp.asarray(level, laws.dtype), laws.shape[:-1])
+    level = jnp.broadcast_to(level, laws.shape[:-1])
     for _ in range(laws.ndim - 2):
         solve = jax.vmap(solve, in_axes=(0, None, 0))
 
