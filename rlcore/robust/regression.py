@@ -117,6 +117,9 @@ def largest_mean_variance(
     left = jnp.clip(jnp.concatenate([low[None], y]), low, high)
     right = jnp.clip(jnp.concatenate([y, high[None]]), low, high)
     none = jnp.zeros(1, y.dtype)
+    # A piece that the range of cuts does not meet has another formula there.
+    edge = jnp.full(1, jnp.inf, y.dtype)
+    met = (jnp.concatenate([y, edge]) >= low) & (jnp.concatenate([-edge, y]) <= high)
 
     def row(at):
         w, level = at
@@ -149,6 +152,7 @@ def largest_mean_variance(
             other = jnp.clip(other, left, right)
             better = objective(other) > value
             value, cut = jnp.where(better, objective(other), value), jnp.where(better, other, cut)
+        value = jnp.where(met, value, -jnp.inf)
         best = jnp.argmax(value)
         return value[best], cut[best]
 
