@@ -1,8 +1,7 @@
-"""Robust planning: worst-case duals (C1), Bellman (C2), linearity (C3), rectangularity (C4), prices (C5, C7), ranges (C6),
-risk (C8).
+"""Robust planning: duals (C1), Bellman (C2), linearity (C3), rectangularity (C4), prices (C5, C7), C6 range, C8 risk.
 
-Notation: m a law, V values, sigma_lambda(m, V) = inf_q E_q V + lambda D(q || m), sigma^rho the infimum over D(q || m) <= rho,
-w the vector of worst cases of the factors, H the horizon, h = 0 .. H - 1. Proofs: docs/proofs/robust.md.
+Notation: m a law, V values, sigma_lambda(m, V) = inf_q E_q V + lambda D(q || m), sigma^rho the infimum over the ball
+D(q || m) <= rho, w the worst cases of the factors, H the horizon, h = 0 .. H - 1. Proofs: docs/proofs/robust.md.
 """
 
 import itertools
@@ -31,10 +30,8 @@ from rlcore.robust import (
 from rlcore.types import Array
 
 NAMES = ("tv", "kl", "chi2")
-SIZES = [
-    {"num_states": 3, "num_actions": 2, "horizon": 2, "num_factors": 2},
-    {"num_states": 5, "num_actions": 3, "horizon": 4, "num_factors": 3},
-]
+STATES = [{"num_states": 6}]
+SIZES = [{"num_states": 4, "num_actions": 3, "horizon": 4, "num_factors": 3}]
 SLIDES, R2PVI, DRPVI = "the authors' slides of November 2024", "tang2025r2pvi", "liu2024drpvi"
 
 
@@ -162,7 +159,7 @@ def operator_statement(name, formula, falsifier, generator):
         origin=as_quoted(f"{SLIDES}, the dual; the exact solution is derived in docs/proofs/robust.md", R2PVI),
         proof="docs/proofs/robust.md#c1",
         generator=random_law,
-        cases=[{"num_states": 2}, {"num_states": 6}],
+        cases=STATES,
     )
     def claim(instance, value_of=None):
         found = worst_case(name, instance.law, instance.values, instance.price)
@@ -194,12 +191,12 @@ chi2_dual = operator_statement(
 
 @statement(
     "robust/C1.ball",
-    "sigma^rho(m, V) = max over lambda of sigma_lambda(m, V) - lambda rho, at the returned price; below E_q V in the ball",
+    "sigma^rho = max over lambda of sigma_lambda - lambda rho, at the returned price; below E_q V for q in the ball",
     falsifiers=[Falsifier("the price (taken twice)", {"times": 2.0}, share=0.6)],
     origin=derived_here("docs/proofs/robust.md, C1; total variation as in Liu and Xu 2024", DRPVI),
     proof="docs/proofs/robust.md#c1",
     generator=random_law,
-    cases=[{"num_states": 2}, {"num_states": 6}],
+    cases=STATES,
 )
 def ball_dual(instance, times=1.0):
     law, values, others, _, radius = instance
@@ -211,7 +208,8 @@ def ball_dual(instance, times=1.0):
         priced = worst_case(name, law, values, price).value - price * radius
         bounds.append(identity(found.value, priced, size, error=ball_error(name, radius, span(values))))
         distance = jax.vmap(lambda q, name=name: divergence_of(name, q, law))(others)
-        bounds.append(Bound(found.value, others @ values, size, applies=distance <= radius))
+        inside = distance <= radius
+        bounds.append(Bound(found.value, jnp.where(inside, others @ values, found.value), size, applies=inside))
         # at any other price the dual is lower
         for other in (0.3, 1.0, 3.0):
             lower = worst_case(name, law, values, other).value - other * radius
@@ -225,14 +223,14 @@ def ball_error(name, radius, spread):
     return 2.1e-9 * radius * spread if name == "kl" else 0.0
 
 
-# ---- C2: the robust Bellman equation -----------------------------------------------------------------------------------
+# ---- C2: the robust Bellman equation ---------------------------------------------------------------------------------
 
 
 @statement(
     "robust/C2",
-    "sum_i phi_i sigma(m_i, V) <= sum_i phi_i (E_{q_i} V + lambda D(q_i || m_i)) for every adversary, in every row at once",
+    "sum_i phi_i sigma(m_i, V) <= sum_i phi_i (E_{q_i} V + lambda D(q_i || m_i)) for every adversary and row",
     falsifiers=[
-        Falsifier("features are nonnegative (0.3 taken from one and given to another)", {"move": 0.3}, share=0.4),
+        Falsifier("features are nonnegative (0.3 taken from one and given to another)", {"move": 0.3}, share=0.3),
     ],
     origin=as_quoted(f"{SLIDES}, Propositions 3.2 and 3.3; proof derived", R2PVI),
     proof="docs/proofs/robust.md#c2",
@@ -267,7 +265,19 @@ def bellman(instance, move=0.0):
 
 def small_instance(key):
     """G with three states, two actions and two steps: 64 deterministic policies."""
-    return random_instance(key, **SIZES[0])
+    return random_instance(key, num_states=3, num_actions=2, horizon=2, num_factors=2)
+
+
+def tempting_instance(key):
+    """From state 0 a sure half, or 1 with a chance of 0.6 to 0.8: only the first is robust at these prices."""
+    instance = small_instance(key)
+    chance_key, price_key = jax.random.split(key)
+    chance = 0.6 + 0.2 * jax.random.uniform(chance_key)
+    none = jnp.zeros_like(chance)
+    law = jnp.stack([jnp.array([0.0, 1.0, 0.0]), jnp.stack([chance, none, 1 - chance])])
+    features = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [1.0, 0.0]]])
+    model = LinearMDP(features, jnp.stack([law, law]), jnp.array([[0.0, 0.0], [0.0, 1.0]]), instance.model.initial)
+    return instance._replace(model=model, price=0.02 + 0.08 * jax.random.uniform(price_key))
 
 
 POLICIES = np.array(list(itertools.product(range(2), repeat=6)), np.int32).reshape(-1, 2, 3)
@@ -275,9 +285,14 @@ POLICIES = np.array(list(itertools.product(range(2), repeat=6)), np.int32).resha
 
 @statement(
     "robust/C2.greedy",
-    "The greedy policy of Q* is optimal at every state: no deterministic (all 64) or stochastic policy has a larger value",
+    "The greedy policy of Q* is optimal at every state: none of the 64 deterministic or random policies beats it",
     falsifiers=[
-        Falsifier("greedy in the robust values (in the nominal ones)", {"robust": False}, share=0.1),
+        Falsifier(
+            "greedy in the robust values (in the nominal ones)",
+            {"robust": False},
+            share=0.9,
+            generator=tempting_instance,
+        ),
     ],
     origin=as_quoted(f"{SLIDES}, Proposition 4.1; proof derived", R2PVI),
     proof="docs/proofs/robust.md#c2",
@@ -298,7 +313,7 @@ def greedy_is_optimal(instance, robust=True):
     return bounds
 
 
-# ---- C3, C4: linearity and rectangularity --------------------------------------------------------------------------------
+# ---- C3, C4: linearity and rectangularity ----------------------------------------------------------------------------
 
 
 @statement(
@@ -360,13 +375,21 @@ def ordering(instance, reverse=False, names=NAMES, constrained=False):
     return bounds
 
 
-# ---- C5, C7: prices ----------------------------------------------------------------------------------------------------
+# ---- C5, C7: prices --------------------------------------------------------------------------------------------------
 
 
 @statement(
     "robust/C5",
     "V^{pi, lambda} is nondecreasing and concave in lambda, at every state and for every policy",
-    falsifiers=[Falsifier("the policy is fixed (the optimal one of each price)", {"optimal": True}, share=0.2)],
+    falsifiers=[
+        Falsifier(
+            "the policy is fixed (the optimal one of each price)",
+            {"optimal": True},
+            share=0.9,
+            generator=tempting_instance,
+            cases=[{}],
+        )
+    ],
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_instance,
@@ -391,12 +414,12 @@ def concave_in_price(instance, optimal=False):
 
 @statement(
     "robust/C5.gap",
-    "E V - sigma: 0 for TV, lambda >= span; Var / (4 lambda) for chi2, lambda >= (max - E) / 2; <= span^2 / (8 lambda) for KL",
+    "E V - sigma: 0 (TV, lambda >= span); Var/(4 lambda) (chi2, lambda >= (max - E)/2); <= span^2/(8 lambda) (KL)",
     falsifiers=[Falsifier("the price is above its threshold (half of it)", {"times": 0.5}, share=0.6)],
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_law,
-    cases=[{"num_states": 2}, {"num_states": 6}],
+    cases=STATES,
 )
 def one_step_gap(instance, times=1.0):
     law, values, _, extra, _ = instance
@@ -425,7 +448,7 @@ def one_step_gap(instance, times=1.0):
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
     generator=random_instance,
-    cases=SIZES[1:],
+    cases=SIZES,
 )
 def priced_ball(instance, common=False):
     model, radius = instance.model, instance.radius
@@ -478,7 +501,7 @@ def weak_duality(instance, pay=1.0):
     return bounds
 
 
-# ---- C6: ranges --------------------------------------------------------------------------------------------------------
+# ---- C6: ranges ------------------------------------------------------------------------------------------------------
 
 
 def frozen_instance(key, **sizes):
@@ -506,7 +529,7 @@ def frozen_instance(key, **sizes):
     origin=derived_here("docs/proofs/robust.md, C6"),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
-    cases=SIZES[1:],
+    cases=SIZES,
 )
 def shrunk_range(instance, divergence="tv"):
     model, price = instance.model, instance.price
@@ -534,7 +557,7 @@ def shrunk_range(instance, divergence="tv"):
     origin=paper("arXiv 2403.09621, Lemma 5.1", DRPVI),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
-    cases=SIZES[1:],
+    cases=SIZES,
 )
 def shrunk_range_of_balls(instance, divergence="tv"):
     model, radius = instance.model, instance.radius
@@ -545,7 +568,7 @@ def shrunk_range_of_balls(instance, divergence="tv"):
     return Bound(jax.vmap(span)(value), limit, 2.0 * horizon, trivial=left)
 
 
-# ---- C8: risk ------------------------------------------------------------------------------------------------------------
+# ---- C8: risk --------------------------------------------------------------------------------------------------------
 
 
 def tabular_instance(key):
@@ -562,7 +585,7 @@ PATHS = np.array(list(itertools.product(range(2), range(3), range(2), range(3), 
 
 @statement(
     "robust/C8",
-    "Tabular KL, fixed deterministic policy: V^{pi, lambda}_1 = -lambda log E exp(-sum of rewards / lambda), over all paths",
+    "Tabular KL, deterministic policy: V^{pi, lambda}_1 = -lambda log E exp(-sum of rewards / lambda), over all paths",
     falsifiers=[
         Falsifier("no discount (0.7 a step: nested risk is not static risk)", {"discount": 0.7}, share=0.9),
         Falsifier("the policy is deterministic (actions at random)", {"mixed": True}, share=0.9),
@@ -599,7 +622,7 @@ def entropic_risk(instance, discount=1.0, mixed=False):
     origin=derived_here("docs/proofs/robust.md, C8"),
     proof="docs/proofs/robust.md#c8",
     generator=random_law,
-    cases=[{"num_states": 2}, {"num_states": 6}],
+    cases=STATES,
 )
 def ball_of_cvar(instance, everywhere=True):
     law, values, _, _, radius = instance

@@ -82,8 +82,6 @@ def test_bad_input():
     ]:
         with pytest.raises(ValueError, match=message):
             simulated(**arguments)
-    with pytest.raises(ValueError, match=r"signs: found shape \(2,\)"):
-        hard_instance(jnp.ones(2), 0.1)
     with pytest.raises(ValueError, match="signs: found shape"):
         hard_instance(jnp.array([[0.5]]), 0.1)
     with pytest.raises(ValueError, match=r"gain: found 1\.5"):
