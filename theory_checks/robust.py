@@ -550,7 +550,7 @@ def shrunk_range(instance, divergence="tv"):
         Falsifier(
             "the ball holds every law near the nominal one (KL balls, frozen states)",
             {"divergence": "kl"},
-            share=0.9,
+            share=0.5,
             generator=frozen_instance,
         )
     ],

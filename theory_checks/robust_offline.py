@@ -79,9 +79,10 @@ def under(law, reward, toll, policy):
 
 
 def cautious_instance(key, **sizes):
-    """G with price in [0.05, 0.2], where a robust value promises least."""
+    """G with a deterministic policy and a price in [0.05, 0.2], where a robust value promises least."""
     instance = random_instance(key, **sizes)
-    return instance._replace(price=0.05 + 0.15 * jax.random.uniform(jax.random.fold_in(key, 1)))
+    policy = jax.nn.one_hot(jnp.argmax(instance.policy, axis=2), sizes["num_actions"], dtype=instance.policy.dtype)
+    return instance._replace(policy=policy, price=0.05 + 0.15 * jax.random.uniform(jax.random.fold_in(key, 1)))
 
 
 @statement(
@@ -113,9 +114,9 @@ def deployment(instance, refit=False, names=NAMES):
             near = near / jnp.sum(near, axis=-1, keepdims=True)
         if refit:
             law = kernels(model)
-            row = jnp.argmax(robust.values[1:], axis=1)  # the best state, first action, at every step
-            to = jax.nn.one_hot(jnp.argmin(robust.values[1:], axis=1), law.shape[1], dtype=law.dtype)
-            law = law.at[jnp.arange(horizon), row, 0].set(to)
+            # The row that the policy plays first in state 0 goes to the worst state.
+            to = jax.nn.one_hot(jnp.argmin(robust.values[1]), law.shape[1], dtype=law.dtype)
+            law = law.at[0, 0, jnp.argmax(policy[0, 0])].set(to)
             phi = model.features.reshape(-1, model.features.shape[-1])
             fitted = jnp.einsum("dn,hns->hds", jnp.linalg.pinv(phi), law.reshape(horizon, phi.shape[0], -1))
             toll = price * jnp.sum(jnp.abs(fitted - model.factors), axis=-1) / 2
