@@ -192,6 +192,20 @@ def test_the_lower_bound_is_its_formula_and_the_hard_class_is_a_linear_mdp():
     assert divergence_of("tv", problem.factors[0, 0], problem.factors[0, -1]) == 0.875  # 1 - 1 / (4 H)
 
 
+def test_the_design_of_the_hard_class_has_the_known_inverse():
+    # E phi phi^T of the behaviour uniform on the d unit actions and none, without absorption
+    for d in (1, 2, 3, 5, 8):
+        unit = np.concatenate([np.eye(d) / d, np.full((d, 1), 1 - 1 / d), np.zeros((d, 1))], axis=1)
+        none = np.eye(d + 2)[d : d + 1]
+        here = np.concatenate([unit, none])
+        gram = here.T @ here / (d + 2)
+        gram[-1, -1] += 1 / (d + 2)
+        diagonal = np.diag(np.linalg.inv(gram))
+        expected = [(d + 2) / d * (2 * d**3 - 2 * d**2 + d)] * d + [d + 2] * 2
+        np.testing.assert_allclose(diagonal, expected, rtol=1e-10)  # condition numbers up to d^3
+        assert (d + 2) * (2 * d**2 - 2 * d + 1) <= 3 * d**3
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
