@@ -154,7 +154,7 @@ def attained(name, instance, value, kernel):
 def operator_statement(name, formula, falsifier, generator):
     @statement(
         f"robust/C1.{name}",
-        f"{formula}: below E_q V + lambda D(q || m) for every law q, attained at the returned kernel",
+        f"{formula}: <= E_q V + lambda D(q || m) for all q, equal at the worst kernel",
         falsifiers=[Falsifier(falsifier[0], {"value_of": falsifier[1]}, share=falsifier[2], generator=generator)],
         origin=as_quoted(f"{SLIDES}, the dual; the exact solution is derived in docs/proofs/robust.md", R2PVI),
         proof="docs/proofs/robust.md#c1",

@@ -7,7 +7,7 @@ value is the maximum over prices of (regularised value - price * radius); `dual`
 import jax
 import jax.numpy as jnp
 
-from rlcore.robust.operators import WorstCase, envelope, highest, lowest, shared, support
+from rlcore.robust.operators import WorstCase, envelope, highest, log1p, lowest, shared, support
 from rlcore.types import Array, Float, Number
 
 __all__ = ["constrained_chi2", "constrained_kl", "constrained_tv", "cvar"]
@@ -89,7 +89,7 @@ def constrained_kl(reference: Float[Array, " S"], values: Float[Array, " S"], ra
         weights = reference * jnp.exp(-excess / b)
         total = jnp.sum(weights)
         shortfall = jnp.dot(reference, jnp.expm1(-excess / b), precision="highest")
-        log_total = jnp.where(shortfall > -0.5, jnp.log1p(jnp.maximum(shortfall, -0.5)), jnp.log(total))
+        log_total = jnp.where(shortfall > -0.25, log1p(jnp.maximum(shortfall, -0.25)), jnp.log(total))
         return weights / total, log_total
 
     def halve(_, bracket):

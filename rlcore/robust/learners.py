@@ -14,6 +14,7 @@ import numpy as np
 
 from rlcore.robust.data import Features, OfflineData, Table, table
 from rlcore.robust.general import FDivergence
+from rlcore.robust.operators import log1p
 from rlcore.robust.pessimism import Estimate, Regression, Rules, action_values, pessimistic_values
 from rlcore.robust.regression import largest_capped_mean, largest_mean_variance
 from rlcore.robust.regression import ridge as factorise
@@ -72,7 +73,7 @@ def _kl(view: Regression, level, centred: bool):
         # Without data the deviation is 0 and the estimate the least value. The truth lies between least and greatest;
         # a floor below the logarithm, exp(-span / level), would underflow to log 0 = -inf at small levels.
         deviation = _diagonal(view, jnp.expm1(-(view.values - view.least)[None, :] / column))
-        logs = jnp.where(deviation > -1, jnp.log1p(jnp.where(deviation > -1, deviation, 0)), -jnp.inf)
+        logs = jnp.where(deviation > -1, log1p(jnp.where(deviation > -1, deviation, 0)), -jnp.inf)
         return view.least + jnp.clip(-level * logs, 0, jnp.maximum(view.greatest - view.least, 0))
     # In units of the least value, so that a small level underflows nowhere; the floor exp(-H / level) caps at H.
     least = jnp.min(view.values)

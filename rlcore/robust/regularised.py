@@ -8,7 +8,7 @@ level = 0 the least value (over all states for TV, over the support otherwise).
 
 import jax.numpy as jnp
 
-from rlcore.robust.operators import WorstCase, envelope, lowest, shared, support
+from rlcore.robust.operators import WorstCase, envelope, log1p, lowest, shared, support
 from rlcore.types import Array, Float, Number
 
 __all__ = ["regularised_chi2", "regularised_kl", "regularised_tv"]
@@ -50,7 +50,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     total = jnp.sum(weights)
     # Near a sum of 1 the plain logarithm loses level * eps; far from it log1p would cancel.
     shortfall = jnp.dot(reference, jnp.expm1(-excess / safe), precision="highest")
-    log_total = jnp.where(shortfall > -0.5, jnp.log1p(jnp.maximum(shortfall, -0.5)), jnp.log(total))
+    log_total = jnp.where(shortfall > -0.25, log1p(jnp.maximum(shortfall, -0.25)), jnp.log(total))
     mean = jnp.dot(reference, excess, precision="highest")
     at_worst = shared(1.0, on & (excess == 0), reference)
     value = least + jnp.where(priced, -safe * log_total, jnp.where(level > 0, mean, 0))

@@ -27,6 +27,7 @@ from rlcore.robust import (
     regularised_tv,
     worst_case,
 )
+from rlcore.robust.operators import log1p
 
 S = 5
 NAMES = ("tv", "kl", "chi2")
@@ -368,6 +369,13 @@ def test_single_precision(name, constrained):
     tolerance = 3e-3 if constrained and name != "cvar" else 1e-5
     np.testing.assert_allclose(single.value.astype(jnp.float64), found.value, rtol=0, atol=tolerance)
     assert worst_case("tv", law[0], values[0], 1).value.dtype == jnp.float32  # an integer price
+
+
+def test_the_logarithm_keeps_its_digits():
+    x = np.concatenate([-np.geomspace(1e-300, 0.999, 4000), np.geomspace(1e-300, 3, 1000)])
+    found = jax.jit(log1p)(jnp.asarray(x))
+    # XLA's own: 115 eps at -0.41; below -1/4 the sum 1 + x is rounded, which costs eps / log(4/3)
+    np.testing.assert_allclose(found, np.log1p(x), rtol=4 * np.finfo(float).eps, atol=0)
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
