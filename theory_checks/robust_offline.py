@@ -5,13 +5,14 @@ Gamma the penalty sum_i phi_i beta sd_i, E the event that every regressed worst 
 Proofs: docs/proofs/robust.md.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from envs.linear_mdps import random_linear_mdp
-from rlcore.claims import Bound, Chance, Falsifier, Sampled, derived_here, paper, statement
+from rlcore.claims import Bound, Chance, Exact, Falsifier, Sampled, derived_here, paper, released_code, statement
 from rlcore.robust import (
     LinearMDP,
     OfflineData,
@@ -345,3 +346,58 @@ def weights(instance, share=1.0):
         Bound(0.0, learned.values[:-1], 2.0 * horizon),
         Bound(size, 2 * horizon * jnp.sqrt(d * count * 1.0), size + 2.0 * horizon * (d * count) ** 0.5),
     ]
+
+
+# ---- the released penalty --------------------------------------------------------------------------------------------
+
+
+class Errors(NamedTuple):
+    """features: float[d], on the simplex. spread, error: float[d], |error| <= spread."""
+
+    features: Array
+    spread: Array
+    error: Array
+
+
+def errors_instance(key, d):
+    """Errors of one sign, from half of their bounds to the bounds."""
+    feature_key, spread_key, error_key = jax.random.split(key, 3)
+    spread = jax.random.uniform(spread_key, (d,), minval=0.1)
+    features = jax.random.dirichlet(feature_key, jnp.ones(d))
+    return Errors(features, spread, spread * jax.random.uniform(error_key, (d,), minval=0.5))
+
+
+def two_even_factors():
+    """d = 2, phi = (1/2, 1/2), both errors 1 and at their bounds: 1 against sqrt(1/2), compared as squares."""
+    half = Fraction(1, 2)
+    return Exact((half * 1 + half * 1) ** 2, half**2 + half**2, "d = 2, phi = (1/2, 1/2), err = beta sd = (1, 1)")
+
+
+@statement(
+    "robust/C10a.penalty",
+    "|<phi, err>| <= sum_i phi_i beta sd_i whenever |err_i| <= beta sd_i",
+    falsifiers=[Falsifier("the l1 norm of the products (their l2 norm)", {"order": 2}, share=0.6)],
+    origin=derived_here("docs/proofs/robust.md, C10a", R2PVI),
+    proof="docs/proofs/robust.md#c10a",
+    generator=errors_instance,
+    cases=[{"d": 4}],
+)
+def dominating_penalty(instance, order=1):
+    features, spread, error = instance
+    return Bound(jnp.abs(features @ error), jnp.linalg.norm(features * spread, ord=order), 2.0)
+
+
+@statement(
+    "robust/C10a.released",
+    "|<phi, err>| <= beta (sum_i phi_i^2 sd_i^2)^{1/2} whenever |err_i| <= beta sd_i: the penalty of the released code",
+    falsifiers=[],
+    origin=released_code("the authors' repository, linear-MDP and put-option agents", R2PVI),
+    proof="docs/proofs/robust.md#c10a",
+    differs="the theorem's penalty, as read in the slides, is sum_i phi_i beta sd_i",
+    generator=errors_instance,
+    cases=[{"d": 4}],
+    refutation=two_even_factors,
+    corrected="robust/C10a.penalty",
+)
+def released_penalty(instance):
+    return dominating_penalty.claim(instance, order=2)
