@@ -13,6 +13,9 @@ from rlcore.types import Array, Float, Number
 
 __all__ = ["Ridge", "largest_capped_mean", "largest_mean_variance", "ridge"]
 
+# Features up to which the Gram matrix is factorised without LAPACK.
+SMALL = 128
+
 
 class Ridge(NamedTuple):
     """One step's regression. features: float[K, d]; factor: float[d, d], Cholesky of the Gram matrix plus ridge I;
@@ -35,6 +38,21 @@ class Ridge(NamedTuple):
         return jax.scipy.linalg.cho_solve((self.factor, True), (self.features * self.scale[:, None]).T)
 
 
+def _cholesky(gram: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The lower factor by columns: two batched LAPACK calls at once, as of two learners in one program, hang on CPU."""
+    d = gram.shape[-1]
+    if d > SMALL:
+        return jnp.linalg.cholesky(gram)
+    rows = jnp.arange(d)
+
+    def column(j, carry):
+        rest, factor = carry
+        new = jnp.where(rows >= j, rest[:, j] / jnp.sqrt(rest[j, j]), 0)
+        return rest - jnp.outer(new, new), factor.at[:, j].set(new)
+
+    return jax.lax.fori_loop(0, d, column, (gram, jnp.zeros_like(gram)))[1]
+
+
 def ridge(features: Float[Array, "K d"], penalty: Number, scale: Float[Array, " K"] | None = None) -> Ridge:
     """Factorise sum_k scale_k f_k f_k^T + penalty I once.
 
@@ -45,7 +63,7 @@ def ridge(features: Float[Array, "K d"], penalty: Number, scale: Float[Array, " 
     scale = jnp.ones(k, features.dtype) if scale is None else scale
     eye = jnp.eye(d, dtype=features.dtype)
     gram = jnp.matmul((features * scale[:, None]).T, features, precision="highest") + penalty * eye
-    factor = jnp.linalg.cholesky(gram)
+    factor = _cholesky(gram)
     inverse = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
     # The diagonal of the inverse as sums of squares: positive whatever the rounding.
     return Ridge(features, factor, jnp.sqrt(jnp.sum(inverse**2, axis=0)), scale)

@@ -425,3 +425,16 @@ def test_bad_arguments():
     for field, value in (("norm", "l2"), ("ties", "last"), ("least", "most")):
         with pytest.raises(ValueError, match=f"{field}: found '{value}'"):
             dataclasses.replace(Rules(), **{field: value})
+
+
+@pytest.mark.parametrize("name", [*NAMES, "drpvi"])
+def test_single_precision(name):
+    single = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, tree)  # noqa: E731
+    if name == "drpvi":
+        learn = jax.jit(lambda data, space: drpvi(data, space, None, 0.2, 0.1))
+    else:
+        learn = lambda data, space: LEARN(data, space, None, name, 0.4, 0.1)  # noqa: E731
+    found = learn(single(DATA), single(TABLE))
+    assert found.weights.dtype == found.values.dtype == jnp.float32
+    # 2^-24, sums of 200 samples, condition numbers below 100
+    np.testing.assert_allclose(found.weights.astype(jnp.float64), learn(DATA, TABLE).weights, rtol=0, atol=1e-4)
