@@ -336,7 +336,7 @@ def weights(instance, share=1.0):
     count = data.actions.shape[0]
     played = model.features[data.states[:, 0], data.actions[:, 0]]
     fitted = ridge(played[: int(share * count)], 1.0)
-    turned = jax.scipy.linalg.solve_triangular(fitted.factor, played.T, lower=True)
+    turned = fitted.inverse @ played.T
     learned = drpvi(data, space_of(model), None, radius, 0.3)
     size = jnp.linalg.norm(model.reward_weights + learned.weights, axis=1)
     left = jnp.arange(horizon, 0.0, -1.0)[:, None]

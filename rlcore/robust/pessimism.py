@@ -176,9 +176,7 @@ def pessimistic_values(
         fitted = ridge(visited, ridge_penalty, scale)
         view = Regression(fitted, seen, rewards, least, jnp.max(pool), jnp.asarray(float(horizon), dtype))
         new = estimate(view, level)
-        eye = jnp.eye(d, dtype=dtype)
-        inverse = jax.scipy.linalg.solve_triangular(fitted.factor, eye, lower=True)
-        found = (new, penalty[h] * fitted.spread, penalty[h] * inverse)
+        found = (new, penalty[h] * fitted.spread, penalty[h] * fitted.inverse)
         zero = jnp.where(h + 1 < horizon, jnp.mean(jnp.all(q <= 0, axis=-1)), 0)
         return found, (*found, least, zero)
 
