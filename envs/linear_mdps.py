@@ -1,4 +1,4 @@
-"""d-rectangular linear MDPs: the simulated one of the robust offline papers, a leaky variant, a hard class, random ones."""
+"""d-rectangular linear MDPs: the simulated one of the robust offline papers, leaky variant, hard class, random ones."""
 
 import dataclasses
 import itertools
@@ -20,8 +20,8 @@ def simulated(
 ) -> LinearMDP:
     """Five states, 16 actions in {-1, 1}^4, three steps; a goal (reward 1 a step, from the second) and a fail state.
 
-    The features of the first three states are (1 - u) on "go on" and u = base + <xi, action> on "jump to the goal", xi =
-    (tilt / 4) (1, 1, 1, 1). Actions are in lexicographic order: the first is all -1, the most careful at step 0.
+    The features of the first three states are (1 - u) on "go on" and u = base + <xi, action> on "jump to the goal", xi
+    = (tilt / 4) (1, 1, 1, 1). Actions are in lexicographic order: the first is all -1, the most careful at step 0.
 
     Args: base: delta; tilt: the l1 norm of xi; slip: p, chance to fail on the way; leak: chance that the jump at step 0
       fails (0 in the papers: then KL and chi-square adversaries can do nothing about it); perturbation: q, the target
@@ -69,7 +69,10 @@ def simulated(
 
 
 def perturbed(model: LinearMDP, perturbation: Number) -> LinearMDP:
-    """The target of `simulated` at a perturbation that may be traced. Returns: LinearMDP. Source, cost: as `simulated`."""
+    """The target of `simulated` at a perturbation that may be traced.
+
+    Returns: LinearMDP. Source, cost: as `simulated`.
+    """
     state = jnp.eye(5, dtype=model.factors.dtype)
     jump = perturbation * state[FAIL] + (1 - perturbation) * state[GOAL]
     factors = model.factors.at[0, 0].set(state[1]).at[0, 3].set(jump)
@@ -106,24 +109,25 @@ def hard_instance(signs: Float[Array, "H d"], gain: Number, leak: Number | None 
     Source: derived from Liu and Xu (2024), arXiv 2403.09621 (features and rewards), explicit constants derived:
       docs/proofs/robust.md#c13.
     """
-    signs = np.asarray(signs, float)
-    if signs.ndim != 2 or not np.all(np.abs(signs) == 1):
-        raise ValueError(
-            f"signs: found shape {signs.shape}, entries {np.unique(signs)[:4]}, expected [H, d] of -1 and 1"
-        )
-    if not 0 < gain <= 1:
+    traced = lambda x: isinstance(x, jax.core.Tracer)  # noqa: E731
+    signs = jnp.asarray(signs, float)
+    if signs.ndim != 2 or not (traced(signs) or bool(jnp.all(jnp.abs(signs) == 1))):
+        raise ValueError(f"signs: found shape {signs.shape}, {signs}, expected [H, d] of -1 and 1")
+    if not traced(gain) and not 0 < gain <= 1:
         raise ValueError(f"gain: found {gain}, expected a number in (0, 1]")
     horizon, d = signs.shape
     leak = 1 / (4 * horizon) if leak is None else leak
-    if not 0 <= leak <= 1:
+    if not traced(leak) and not 0 <= leak <= 1:
         raise ValueError(f"leak: found {leak}, expected a probability")
     bits = np.array(list(itertools.product([0.0, 1.0], repeat=d)))
     here = np.concatenate([bits / d, 1 - bits.sum(1, keepdims=True) / d, np.zeros((len(bits), 1))], axis=1)
     absorbed = np.zeros((len(bits), d + 2))
     absorbed[:, -1] = 1
-    law = np.concatenate([np.tile([1 - leak, leak], (d + 1, 1)), [[0.0, 1.0]]])
-    weights = gain * np.concatenate([(signs + 1) / 2, np.full((horizon, 1), 0.5), np.zeros((horizon, 1))], axis=1)
-    return linear_mdp(np.stack([here, absorbed]), np.stack([law] * horizon), weights, [1.0, 0.0])
+    leak = jnp.asarray(leak, float)
+    law = jnp.concatenate([jnp.tile(jnp.stack([1 - leak, leak]), (d + 1, 1)), jnp.array([[0.0, 1.0]])])
+    weights = gain * jnp.concatenate([(signs + 1) / 2, jnp.full((horizon, 1), 0.5), jnp.zeros((horizon, 1))], axis=1)
+    features = jnp.asarray(np.stack([here, absorbed]))
+    return LinearMDP(features, jnp.stack([law] * horizon), weights, jnp.array([1.0, 0.0]))
 
 
 def tabular(

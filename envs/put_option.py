@@ -48,8 +48,8 @@ def lattice(
 
     States are the number of ups so far; rewards change with the step.
 
-    Args: up_probability: float[] in [0, 1]; initial_price, strike: float[], units of money; horizon: H, static; up, down:
-      price factors.
+    Args: up_probability: float[] in [0, 1]; initial_price, strike: float[], units of money; horizon: H, static; up,
+      down: price factors.
     Returns: MDP with H + 1 states, 2 actions, kernels with a leading H. Raises: ValueError: a probability off [0, 1], a
       horizon below 1, prices that are not positive.
     Source: released code of Tang, Liu and Xu (2024), after Ma et al. (2022). Cost: H^2.

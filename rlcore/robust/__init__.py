@@ -1,8 +1,17 @@
 """Robust reinforcement learning: worst-case operators, d-rectangular linear MDPs, R2PVI and its rivals."""
 
+from rlcore.robust.calibration import bootstrap_radius, calibrated_levels, estimate_model
 from rlcore.robust.certificates import Deployment, Verification, deployment_bound, divergence_of, lower_bound, verify
 from rlcore.robust.constrained import constrained_chi2, constrained_kl, constrained_tv, cvar
 from rlcore.robust.data import Features, OfflineData, Table, check_coverage, offline_data, sample_trajectories, table
+from rlcore.robust.discounted import (
+    DiscountedPlan,
+    ExponentialIteration,
+    RobustValueIteration,
+    functional_dual,
+    plan_discounted,
+    plan_exponential,
+)
 from rlcore.robust.general import (
     CHI2,
     HELLINGER,
@@ -31,11 +40,14 @@ __all__ = [
     "REVERSE_KL",
     "TV",
     "Deployment",
+    "DiscountedPlan",
     "Estimate",
+    "ExponentialIteration",
     "FDivergence",
     "Features",
     "LinearMDP",
     "OfflineData",
+    "RobustValueIteration",
     "RobustValues",
     "Rules",
     "Table",
@@ -43,6 +55,8 @@ __all__ = [
     "Wasserstein",
     "WorstCase",
     "act",
+    "bootstrap_radius",
+    "calibrated_levels",
     "check_coverage",
     "constrained_chi2",
     "constrained_kl",
@@ -54,7 +68,9 @@ __all__ = [
     "divergence_of",
     "drpvi",
     "drvi_l",
+    "estimate_model",
     "evaluate",
+    "functional_dual",
     "kernels",
     "levels_of_radius",
     "linear_mdp",
@@ -64,6 +80,8 @@ __all__ = [
     "one_hot",
     "pevi",
     "plan",
+    "plan_discounted",
+    "plan_exponential",
     "r2pvi",
     "regularised_chi2",
     "regularised_f",

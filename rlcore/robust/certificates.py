@@ -1,4 +1,4 @@
-"""What can be promised of a learned policy: in a known simulator everything, in deployment a lower bound on its return."""
+"""What can be promised of a learned policy: in a known simulator everything, in deployment a bound on its return."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from rlcore.robust.general import CHI2, KL, TV, FDivergence
 from rlcore.robust.linear_mdp import LinearMDP, kernels
 from rlcore.robust.pessimism import Estimate
 from rlcore.robust.planning import evaluate, plan
-from rlcore.robust.worst_case import Divergence, operator
+from rlcore.robust.worst_case import operator
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = ["Deployment", "Verification", "deployment_bound", "divergence_of", "lower_bound", "verify"]
@@ -40,7 +40,8 @@ class Verification(NamedTuple):
     """A learned estimate against a known model, by state of the first step (float[S]) unless said.
 
     event: bool[], every weight is within its penalty of the truth. margin: float[H, d], penalty less error (>= 0 on the
-    event). estimate <= policy_value <= optimum on the event; suboptimality = optimum - policy_value <= upper <= upper_ball.
+    event). estimate <= policy_value <= optimum on the event; suboptimality = optimum - policy_value <= upper <=
+    upper_ball.
     """
 
     event: Array
@@ -67,16 +68,24 @@ def _expected_penalty(model, policy, laws, penalty):
 
 
 def verify(
-    model: LinearMDP, learned: Estimate, divergence: str | FDivergence, level: Number | Float[Array, "..."]
+    model: LinearMDP,
+    learned: Estimate,
+    divergence: str | FDivergence,
+    level: Number | Float[Array, "..."],
+    constrained: bool = False,
 ) -> Verification:
     """Everything the upper bound's proof says of one estimate, computed exactly.
 
-    Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence: "tv",
-      "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, broadcast to [H, d].
-    Returns: Verification. Source: derived: docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and
-      Liu and Xu (2024), Lemma D.1. Cost: three plans.
+    Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence:
+      "tv", "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, or radii where
+      constrained (static), broadcast to [H, d].
+    Returns: Verification. Raises: ValueError: an estimate without a table of values. Source: derived:
+      docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and Liu and Xu (2024), Lemma D.1. Cost:
+      three plans.
     """
-    solve = operator(divergence)
+    if learned.values is None:
+        raise ValueError("learned: found an estimate without a table of values, expected one of a listed state space")
+    solve = operator(divergence, constrained)
     level = jnp.broadcast_to(jnp.asarray(level, model.factors.dtype), model.factors.shape[:-1])
     next_values = learned.values[1:]
     each = jax.vmap(jax.vmap(solve, in_axes=(0, None, 0)))
@@ -84,11 +93,13 @@ def verify(
     margin = learned.spread - jnp.abs(learned.weights - truth.value)
     # The solves above round by some eps of the values' size.
     rounding = 64 * jnp.finfo(margin.dtype).eps * (1 + jnp.max(jnp.abs(learned.weights)))
-    best = plan(model, divergence, level)
-    own = evaluate(model, learned.policy, divergence, level)
+    best = plan(model, divergence, level, constrained)
+    own = evaluate(model, learned.policy, divergence, level, constrained)
     upper = 2 * _expected_penalty(model, best.policy, truth.worst_kernel, learned.spread)
     if isinstance(divergence, str):
-        upper_ball = 2 * _largest_penalty(model, best.policy, divergence, next_values, level, learned.spread)
+        span = jnp.max(next_values, axis=1) - jnp.min(next_values, axis=1)
+        radius = level if constrained else span[:, None] / level
+        upper_ball = 2 * _largest_penalty(model, best.policy, divergence, radius, learned.spread)
     else:
         upper_ball = jnp.full_like(upper, jnp.nan)
     return Verification(
@@ -103,20 +114,19 @@ def verify(
     )
 
 
-def _largest_penalty(model, policy, divergence, next_values, level, penalty):
-    """sup of E sum_h penalty over factors within divergence span(next values) / level of the model's."""
+def _largest_penalty(model, policy, divergence, radius, penalty):
+    """sup of E sum_h penalty over factors within divergence `radius` of the model's."""
     ball = jax.vmap(operator(divergence, constrained=True), in_axes=(0, None, 0))
 
     def step(total, at):
-        chosen, law, penalty, value, level = at
-        radius = (jnp.max(value) - jnp.min(value)) / level
+        chosen, law, penalty, radius = at
         radius = jnp.minimum(radius, 1) if divergence == "tv" else radius
         ahead = -ball(law, -total, radius).value
         phi = jnp.take_along_axis(model.features, chosen[:, None, None], axis=1)[:, 0]
         return jnp.matmul(phi, penalty + ahead, precision="highest"), None
 
     zero = jnp.zeros(model.features.shape[0], model.factors.dtype)
-    return jax.lax.scan(step, zero, (policy, model.factors, penalty, next_values, level), reverse=True)[0]
+    return jax.lax.scan(step, zero, (policy, model.factors, penalty, radius), reverse=True)[0]
 
 
 class Deployment(NamedTuple):
@@ -172,7 +182,7 @@ def lower_bound(num_factors: Number, horizon: Number, num_trajectories: Number) 
     """d^(3/2) H / (32 sqrt(2 K)): on the hard class no learner's worst expected suboptimality is below it.
 
     Args: num_factors: d bits of the hidden signs; horizon: H; num_trajectories: K, at least d^3 max(1/2, 1.05 H^2 /
-      level^2). Returns: float[]. Source: derived: docs/proofs/robust.md#c13, an explicit form of Tang, Liu and Xu (2024),
-      Theorem 6.1. Cost: O(1).
+      level^2). Returns: float[]. Source: derived: docs/proofs/robust.md#c13, an explicit form of Tang, Liu and Xu
+      (2024), Theorem 6.1. Cost: O(1).
     """
     return num_factors**1.5 * horizon / (32 * (2 * num_trajectories) ** 0.5)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.robust.linear_mdp import LinearMDP, kernels
+from rlcore.robust.linear_mdp import LinearMDP, check_laws, check_rewards, kernels
 from rlcore.types import Array, Float, Int, Key, PyTree
 
 __all__ = ["Features", "OfflineData", "Table", "check_coverage", "offline_data", "sample_trajectories", "table"]
@@ -75,8 +75,8 @@ class Table:
 class Features:
     """Features and rewards as functions of one state, for states that cannot be listed.
 
-    feature: `state -> float[A, d]`, rewarded: `(step int[], state) -> float[A]`, both `jax.tree_util.Partial`; an action
-    that ends the episode has zero features and its payoff as reward. horizon: static.
+    feature: `state -> float[A, d]`, rewarded: `(step int[], state) -> float[A]`, both `jax.tree_util.Partial`; an
+    action that ends the episode has zero features and its payoff as reward. horizon: static.
     """
 
     feature: Callable
@@ -88,17 +88,24 @@ class Features:
         return jax.vmap(self.feature)(states)
 
 
-def table(features, reward) -> Table:
+def table(features, reward, *, check: bool = True) -> Table:
     """Features [S, A, d] with reward weights [H, d] or rewards [H, S, A], as the learners take them.
 
-    Raises: ValueError: shapes that do not fit. Cost: H S A d.
+    Args: check: whether features must lie on the simplex and rewards in [0, 1], as the theory supposes (on the host;
+      traced arrays are the caller's promise).
+    Raises: ValueError: shapes that do not fit, NaN, features off the simplex, rewards off [0, 1]. Cost: H S A d.
     """
     features, reward = jnp.asarray(features), jnp.asarray(reward)
+    if features.ndim != 3 or 0 in features.shape:
+        raise ValueError(f"features: found shape {features.shape}, expected [S, A, d], none of them 0")
     s, a, d = features.shape
     if reward.ndim == 2 and reward.shape[1] == d:
         reward = jnp.einsum("sad,hd->hsa", features, reward, precision="highest")
     if reward.ndim != 3 or reward.shape[1:] != (s, a):
         raise ValueError(f"reward: found shape {reward.shape}, expected [H, {d}] or [H, {s}, {a}]")
+    if check and not any(isinstance(x, jax.core.Tracer) for x in (features, reward)):
+        check_laws("features", np.asarray(features))
+        check_rewards("reward", np.asarray(reward))
     return Table(features, reward)
 
 
@@ -145,8 +152,8 @@ def check_coverage(data: OfflineData, features: Table | Features) -> list[tuple[
     if missing:
         h, i = missing[0]
         warnings.warn(
-            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at every "
-            "step; their estimates are what ridge alone makes of them",
+            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at "
+            "every step; their estimates are what ridge alone makes of them",
             stacklevel=2,
         )
     return missing

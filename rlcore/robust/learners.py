@@ -1,8 +1,8 @@
 """Offline robust learners: R2PVI and its rivals, each an estimate of the worst case from a regression.
 
 All share `pessimistic_values`; what differs is how the worst case of the next values is estimated from samples. Levels
-may be numbers or anything that broadcasts to [H, d]. `released_code=True` asks for the three deviations of the published
-code (l2 penalty, no truncation at 0, least value over the next states seen), needed for its figures alone.
+may be numbers or anything that broadcasts to [H, d]. `released_code=True` asks for the three deviations of the
+published code (l2 penalty, no truncation at 0, least value over the next states seen), needed for its figures alone.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import numpy as np
 
 from rlcore.robust.data import Features, OfflineData, Table, table
 from rlcore.robust.general import FDivergence
+from rlcore.robust.operators import log1p
 from rlcore.robust.pessimism import Estimate, Regression, Rules, action_values, pessimistic_values
 from rlcore.robust.regression import largest_capped_mean, largest_mean_variance
 from rlcore.robust.regression import ridge as factorise
@@ -51,7 +52,7 @@ def _rules(rules: Rules | None, released_code: bool) -> Rules:
     return dataclasses.replace(rules, norm="released", floor=False, least="data")
 
 
-# ---- estimates: (Regression, level float[d]) -> float[d] ---------------------------------------------------------------
+# ---- estimates: (Regression, level float[d]) -> float[d] -------------------------------------------------------------
 
 
 def _diagonal(view: Regression, targets: Float[Array, "d K"]) -> Float[Array, " d"]:
@@ -69,9 +70,11 @@ def _tv(view: Regression, level, centred: bool):
 def _kl(view: Regression, level, centred: bool):
     column = level[:, None]
     if centred:
-        deviation = _diagonal(view, jnp.expm1(-view.values[None, :] / column))
-        # The floor exp(-H / level) of the paper, in the same deviations from 1.
-        return -level * jnp.log1p(jnp.maximum(deviation, jnp.expm1(-view.horizon / level)))
+        # Without data the deviation is 0 and the estimate the least value. The truth lies between least and greatest;
+        # a floor below the logarithm, exp(-span / level), would underflow to log 0 = -inf at small levels.
+        deviation = _diagonal(view, jnp.expm1(-(view.values - view.least)[None, :] / column))
+        logs = jnp.where(deviation > -1, log1p(jnp.where(deviation > -1, deviation, 0)), -jnp.inf)
+        return view.least + jnp.clip(-level * logs, 0, jnp.maximum(view.greatest - view.least, 0))
     # In units of the least value, so that a small level underflows nowhere; the floor exp(-H / level) caps at H.
     least = jnp.min(view.values)
     x = _diagonal(view, jnp.exp(-(view.values - least)[None, :] / column))
@@ -94,17 +97,19 @@ def _any_f(divergence: FDivergence, grid: int, view: Regression, level, centred:
 
     def one(at):
         w, total, level = at
-        low = jnp.min(view.values) + level * left
-        high = jnp.minimum(view.greatest + level * right, view.least + level * divergence.slope_at_infinity)
+        # Centred, everything is counted from the least value: no data gives weights 0 and the least value.
+        origin = view.least if centred else jnp.zeros_like(view.least)
+        least, greatest, values = view.least - origin, view.greatest - origin, view.values - origin
+        high = jnp.minimum(greatest + level * right, least + level * divergence.slope_at_infinity)
+        low = jnp.minimum(jnp.min(values) + level * left, high)
 
         def objective(nu):
-            y = (nu - view.values) / level
+            y = (nu - values) / level
             t = divergence.ratio(y)
             conjugate = y * t - divergence.generator(t)
-            lead = nu if centred else nu * total
-            return lead - level * jnp.dot(w, conjugate, precision="highest")
+            return nu * total - level * jnp.dot(w, conjugate, precision="highest")
 
-        return _maximum(objective, low, jnp.maximum(high, low), grid, lambda x: x)
+        return origin + _maximum(objective, low, high, grid, lambda x: x)
 
     return jax.lax.map(one, (weights, total, level))
 
@@ -130,7 +135,7 @@ def _maximum(objective, low, high, grid: int, to):
 _ESTIMATES = {"tv": _tv, "kl": _kl, "chi2": _chi2}
 
 
-# ---- learners ----------------------------------------------------------------------------------------------------------
+# ---- learners --------------------------------------------------------------------------------------------------------
 
 
 def r2pvi(
@@ -152,12 +157,15 @@ def r2pvi(
     """Robust regularised pessimistic value iteration.
 
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
-      features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H, d];
-      penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations (TV: from the least value, KL: from 1), so that
-      a factor without data is pessimistic, static; rules: see `Rules`; cap: float[H]; scale: weights of samples.
-    Returns: Estimate. Raises: ValueError: a divergence, level, penalty or ridge out of range.
+      features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H,
+      d]; penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
+      without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0), static; rules: see `Rules`;
+      cap: float[H]; scale: weights of samples.
+    Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
+      range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for
-      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for chi2.
+      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for
+      chi2.
     """
     space = _space(features, rewards)
     check_level(divergence, level, constrained=False)
@@ -168,6 +176,9 @@ def r2pvi(
         base = lambda view, level: _ESTIMATES[divergence](view, level, centred)  # noqa: E731
     else:
         raise ValueError(f"divergence: found {divergence!r}, expected tv, kl, chi2 or an FDivergence")
+    unpriced = not isinstance(level, jax.core.Tracer) and np.any(np.isinf(np.asarray(level)))
+    if unpriced and divergence not in ("tv", "chi2"):
+        raise ValueError(f"level: found {level}, expected finite prices for an estimate that divides by them")
     levels = _levels(data, space, level)
     return pessimistic_values(
         data, space, base, penalty, ridge, _rules(rules, released_code), levels=levels, cap=cap, scale=scale, key=key
@@ -325,8 +336,8 @@ def va_drpvi(
 ) -> Estimate:
     """Variance-aware DRPVI: regressions weighted by 1 / max(1, estimated variance of the next value).
 
-    Args: as `drpvi`; first_half: independent data for the variances (the same data where None, which the theory does not
-      cover); slack: what the theory subtracts from the variance, O(d H^3 / sqrt(K kappa)).
+    Args: as `drpvi`; first_half: independent data for the variances (the same data where None, which the theory does
+      not cover); slack: what the theory subtracts from the variance, O(d H^3 / sqrt(K kappa)).
     Returns, raises: as `drpvi`. Source: Liu and Xu (2024), arXiv 2403.09621, Algorithm 3 (full text read).
     Cost: twice `drpvi`.
     """

@@ -27,11 +27,11 @@ class LinearMDP:
     initial: Array
 
 
-def linear_mdp(features, factors, reward_weights, initial=None, *, check_rewards: bool = True) -> LinearMDP:
+def linear_mdp(features, factors, reward_weights, initial=None, *, unit_rewards: bool = True) -> LinearMDP:
     """Check a d-rectangular linear MDP on the host and build it.
 
     Args: features: [S, A, d]; factors: [H, d, S]; reward_weights: [H, d]; initial: [S], uniform by default;
-      check_rewards: whether rewards must lie in [0, 1], as the theory supposes.
+      unit_rewards: whether rewards must lie in [0, 1], as the theory supposes.
     Raises: ValueError: shapes that do not fit, NaN, features off the simplex, factors that are no laws, rewards off
       [0, 1]; the message names the first place.
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, section 3, read in the authors' slides. Cost: one pass.
@@ -52,16 +52,22 @@ def linear_mdp(features, factors, reward_weights, initial=None, *, check_rewards
     if initial.shape != (s,):
         raise ValueError(f"initial: found shape {initial.shape}, expected ({s},)")
     for name, x in (("features", features), ("factors", factors), ("initial", initial)):
-        _check_laws(name, x)
+        check_laws(name, x)
     reward = features @ weights.T
-    if not np.all(np.isfinite(reward)):
-        raise ValueError("reward_weights: found NaN or infinite entries, expected finite numbers")
-    if check_rewards and (reward.min() < -1e-9 or reward.max() > 1 + 1e-9):
-        raise ValueError(f"reward_weights: found rewards in [{reward.min():g}, {reward.max():g}], expected [0, 1]")
+    check_rewards("reward_weights", reward, unit_rewards)
     return LinearMDP(*(jnp.asarray(x) for x in (features, factors, weights, initial)))
 
 
-def _check_laws(name: str, x: np.ndarray) -> None:
+def check_rewards(name: str, reward: np.ndarray, unit: bool = True) -> None:
+    """Raise ValueError for rewards that are no numbers, or not in [0, 1] to a rounding of 1e-6."""
+    if not np.all(np.isfinite(reward)):
+        raise ValueError(f"{name}: found NaN or infinite entries, expected finite numbers")
+    if unit and (reward.min() < -1e-6 or reward.max() > 1 + 1e-6):
+        raise ValueError(f"{name}: found rewards in [{reward.min():g}, {reward.max():g}], expected [0, 1]")
+
+
+def check_laws(name: str, x: np.ndarray) -> None:
+    """Raise ValueError for a row that is no law; the message names the first."""
     good = np.all(np.isfinite(x), axis=-1) & np.all(x >= 0, axis=-1) & (np.abs(x.sum(-1) - 1) <= 1e-6)
     if not np.all(good):
         at = tuple(int(i) for i in np.argwhere(~good)[0])

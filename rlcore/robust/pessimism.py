@@ -1,7 +1,7 @@
-"""The loop that all pessimistic learners share: backwards in time, estimate, subtract a penalty, truncate, act greedily.
+"""The loop that all pessimistic learners share: backwards, estimate, subtract a penalty, truncate, act greedily.
 
-Q_h = max(0, min(reward + <features, w_h> - penalty, H - h)) for steps h = 0 .. H - 1; an action whose reward exceeds the
-cap keeps it (the payoff of stopping is known). Only the estimate w_h differs between learners.
+Q_h = max(0, min(reward + <features, w_h> - penalty, H - h)) for steps h = 0 .. H - 1; an action whose reward exceeds
+the cap keeps it (the payoff of stopping is known). Only the estimate w_h differs between learners.
 """
 
 import dataclasses
@@ -134,9 +134,9 @@ def pessimistic_values(
 ) -> Estimate:
     """Run a learner backwards over the steps.
 
-    Args: estimate: `(Regression, level float[d]) -> float[d]`; penalty: beta, float[] or float[H]; ridge_penalty: float[]
-      > 0; levels: float[H, d], handed to the estimate; cap: float[H], H - h by default; scale: float[H, K], weights of
-      the samples; key: for random ties.
+    Args: estimate: `(Regression, level float[d]) -> float[d]`; penalty: beta, float[] or float[H]; ridge_penalty:
+      float[] > 0; levels: float[H, d], handed to the estimate; cap: float[H], H - h by default; scale: float[H, K],
+      weights of the samples; key: for random ties.
     Returns: Estimate. Raises: ValueError: random ties without a key.
     Source: Jin, Yang and Wang (2021) for the scheme; Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithm 1 (slides).
     Cost: H (K d^2 + d^3), the estimates, and values at all S states, or at the K next states.
@@ -176,9 +176,7 @@ def pessimistic_values(
         fitted = ridge(visited, ridge_penalty, scale)
         view = Regression(fitted, seen, rewards, least, jnp.max(pool), jnp.asarray(float(horizon), dtype))
         new = estimate(view, level)
-        eye = jnp.eye(d, dtype=dtype)
-        inverse = jax.scipy.linalg.solve_triangular(fitted.factor, eye, lower=True)
-        found = (new, penalty[h] * fitted.spread, penalty[h] * inverse)
+        found = (new, penalty[h] * fitted.spread, penalty[h] * fitted.inverse)
         zero = jnp.where(h + 1 < horizon, jnp.mean(jnp.all(q <= 0, axis=-1)), 0)
         return found, (*found, least, zero)
 

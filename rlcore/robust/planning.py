@@ -5,11 +5,13 @@ factor i. Levels may differ between steps and factors: anything that broadcasts 
 (s, a)-rectangular adversary).
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from rlcore.robust.general import Wasserstein
 from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
 from rlcore.robust.worst_case import Divergence, check_level, operator
 from rlcore.types import Array, Float, Int, Number
@@ -62,11 +64,31 @@ def evaluate(
     """Robust values of a policy, deterministic or stochastic; of the model itself without a divergence.
 
     Args: policy: int[H, S] actions or float[H, S, A] probabilities; the rest as in `plan`.
-    Returns: RobustValues, with `policy` as given. Raises, source, cost: as `plan`.
+    Returns: RobustValues, with `policy` as given. Raises: as `plan`, and for a policy that is none.
+    Source, cost: as `plan`.
     """
+    _check_policy(policy, *model.factors.shape[::2], model.features.shape[1])
     if divergence is None:
         divergence, level, constrained = "kl", jnp.inf, False
     return _backward(model, policy, divergence, level, constrained, rectangular)
+
+
+def _check_policy(policy, horizon: int, num_states: int, num_actions: int) -> None:
+    """Raise ValueError unless it is int[H, S] of actions or float[H, S, A] of laws; entries where not traced."""
+    chosen, laws = (horizon, num_states), (horizon, num_states, num_actions)
+    integer = jnp.issubdtype(policy.dtype, jnp.integer)
+    if policy.shape != (chosen if integer else laws):
+        raise ValueError(f"policy: found {policy.dtype}{policy.shape}, expected int{chosen} or float{laws}")
+    if isinstance(policy, jax.core.Tracer):
+        return
+    if integer:
+        ok, found = (policy.min() >= 0) & (policy.max() < num_actions), f"[{policy.min()}, {policy.max()}]"
+    else:
+        total = jnp.sum(policy, axis=-1)
+        ok = jnp.all(policy >= 0) & jnp.all(jnp.abs(total - 1) <= 1e-6)
+        found = f"entries from {policy.min():g}, rows that sum to [{total.min():g}, {total.max():g}]"
+    if not ok:
+        raise ValueError(f"policy: found {found}, expected actions from 0 to {num_actions - 1}, or laws over them")
 
 
 def nominal_values(model: LinearMDP) -> RobustValues:
@@ -78,12 +100,20 @@ def _backward(model, policy, divergence, level, constrained, rectangular):
     if rectangular not in ("d", "sa"):
         raise ValueError(f"rectangular: found {rectangular!r}, expected 'd' or 'sa'")
     check_level(divergence, level, constrained)
-    solve = operator(divergence, constrained)
-    horizon, d, s = model.factors.shape
-    _, a, _ = model.features.shape
+    operator(divergence, constrained)  # refuses what there is not
+    # A Wasserstein distance holds an array; everything else of a divergence is static.
+    cost, divergence = (divergence.cost, None) if isinstance(divergence, Wasserstein) else (None, divergence)
+    level = jnp.asarray(level, model.factors.dtype)
+    return _scan(model, policy, level, cost, divergence=divergence, constrained=constrained, rectangular=rectangular)
+
+
+@functools.partial(jax.jit, static_argnames=("divergence", "constrained", "rectangular"))
+def _scan(model, policy, level, cost, *, divergence, constrained, rectangular):
+    solve = operator(divergence if cost is None else Wasserstein(cost), constrained)
+    s = model.features.shape[0]
     by_factor = rectangular == "d"
     laws = model.factors if by_factor else kernels(model)
-    level = jnp.broadcast_to(jnp.asarray(level, laws.dtype), laws.shape[:-1])
+    level = jnp.broadcast_to(level, laws.shape[:-1])
     for _ in range(laws.ndim - 2):
         solve = jax.vmap(solve, in_axes=(0, None, 0))
 
@@ -115,11 +145,12 @@ def levels_of_radius(
 ) -> Float[Array, "H d"]:
     """The prices, one per step and factor, at which the regularised problem is the constrained one.
 
-    With these prices, w_{h,i} = (regularised worst case) - price * radius reproduces the constrained values exactly, and
-    the greedy policies are the same.
+    With these prices, w_{h,i} = (regularised worst case) - price * radius reproduces the constrained values exactly,
+    and the greedy policies are the same.
 
     Args: model; divergence: "tv", "kl" or "chi2"; radius: broadcasts to [H, d]; policy: to evaluate; None plans.
-    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all, inf where the radius is 0.
+    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all; at radius 0 inf (KL, chi-square) or the
+      span of the next values (TV), from where on nothing moves.
     Source: derived: docs/proofs/robust.md#c7. Cost: one plan.
     """
     return _backward(model, policy, divergence, radius, True, "d").duals

@@ -1,14 +1,14 @@
-"""Regularised worst case, inf over laws q of E_q V + level D(q || m): total variation, KL and chi-square in closed form.
+"""Regularised worst case, inf over laws q of E_q V + level D(q || m): TV, KL and chi-square in closed form.
 
-D is TV = sum |q - m| / 2, KL = sum q log(q / m) or chi-square = sum (q - m)^2 / m. KL and chi-square keep q on the
-support of m; TV may move mass to any of the S states. All share: monotone in V; value(V + c) = value + c; 1-Lipschitz
-in the maximum norm; concave jointly in (V, level) and nondecreasing in the level. level = inf gives E_m V, level = 0
-the least value (over all states for TV, over the support otherwise).
+D is TV (total variation) = sum |q - m| / 2, KL = sum q log(q / m) or chi-square = sum (q - m)^2 / m. KL and chi-square
+keep q on the support of m; TV may move mass to any of the S states. All share: monotone in V; value(V + c) = value + c;
+1-Lipschitz in the maximum norm; concave jointly in (V, level) and nondecreasing in the level. level = inf gives E_m V,
+level = 0 the least value (over all states for TV, over the support otherwise).
 """
 
 import jax.numpy as jnp
 
-from rlcore.robust.operators import WorstCase, envelope, lowest, shared, support
+from rlcore.robust.operators import WorstCase, envelope, log1p, lowest, shared, support
 from rlcore.types import Array, Float, Number
 
 __all__ = ["regularised_chi2", "regularised_kl", "regularised_tv"]
@@ -21,6 +21,7 @@ def regularised_tv(reference: Float[Array, " S"], values: Float[Array, " S"], le
     Returns: WorstCase; mass moved to tied worst states is shared in proportion to m, evenly if m is 0 there.
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, read in the authors' slides. Cost: O(S).
     """
+    level = jnp.asarray(level, values.dtype)
     least = jnp.min(values)
     cut = least + level
     kept = jnp.where(values <= cut, reference, 0)
@@ -39,6 +40,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     Returns: WorstCase; the worst kernel is proportional to m exp(-V / level).
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, read in the authors' slides. Cost: O(S), S exponentials.
     """
+    level = jnp.asarray(level, values.dtype)
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)
@@ -48,7 +50,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     total = jnp.sum(weights)
     # Near a sum of 1 the plain logarithm loses level * eps; far from it log1p would cancel.
     shortfall = jnp.dot(reference, jnp.expm1(-excess / safe), precision="highest")
-    log_total = jnp.where(shortfall > -0.5, jnp.log1p(jnp.maximum(shortfall, -0.5)), jnp.log(total))
+    log_total = jnp.where(shortfall > -0.25, log1p(jnp.maximum(shortfall, -0.25)), jnp.log(total))
     mean = jnp.dot(reference, excess, precision="highest")
     at_worst = shared(1.0, on & (excess == 0), reference)
     value = least + jnp.where(priced, -safe * log_total, jnp.where(level > 0, mean, 0))
@@ -70,6 +72,7 @@ def regularised_chi2(reference: Float[Array, " S"], values: Float[Array, " S"], 
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, dual read in the authors' slides; exact cut derived:
       docs/proofs/robust.md#chi2. Cost: O(S log S).
     """
+    level = jnp.asarray(level, values.dtype)
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)

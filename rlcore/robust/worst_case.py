@@ -41,7 +41,8 @@ def operator(divergence: Divergence, constrained: bool = False) -> Callable:
         return lambda reference, values, level: regularised_f(divergence, reference, values, level)
     if divergence not in DIVERGENCES:
         raise ValueError(
-            f"divergence: found {divergence!r}, expected one of {', '.join(DIVERGENCES)}, an FDivergence or a Wasserstein"
+            f"divergence: found {divergence!r}, expected one of {', '.join(DIVERGENCES)}, an FDivergence or a "
+            "Wasserstein"
         )
     found = DIVERGENCES[divergence][int(constrained)]
     if found is None:
@@ -52,7 +53,8 @@ def operator(divergence: Divergence, constrained: bool = False) -> Callable:
 def check_level(divergence: Divergence, level: Number | Float[Array, "..."], constrained: bool) -> None:
     """Raise ValueError for a level outside the range of its problem; traced levels are the caller's promise.
 
-    A price is above 0 (inf asks for the nominal law), a radius is at least 0, at most 1 for TV; a CVaR level is in (0, 1].
+    A price is above 0 (inf asks for the nominal law), a radius is at least 0, at most 1 for TV; a CVaR level is in (0,
+    1].
     """
     if isinstance(level, jax.core.Tracer):
         return
@@ -85,7 +87,8 @@ def worst_case(
     Args: divergence: see `operator`; reference: float[S], a law; values: float[S]; level: float[], the price (in units
       of value) or the radius; constrained: whether level is a radius, static.
     Returns: WorstCase(value float[], worst_kernel float[S], dual float[]). First derivatives of the value are exact.
-    Raises: ValueError: an unknown divergence, a level out of range, values or a reference that are no numbers or no law.
+    Raises: ValueError: an unknown divergence, a level out of range, values or a reference that are no numbers or no
+      law.
     Source: each operator's. Cost: O(S) for regularised TV and KL, O(S log S) where a sort is needed.
     """
     check_level(divergence, level, constrained)
@@ -93,6 +96,8 @@ def worst_case(
         if not isinstance(x, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(x))):
             raise ValueError(f"{name}: found NaN or infinite entries, expected finite numbers")
     if not isinstance(reference, jax.core.Tracer):
+        if np.shape(values) != np.shape(reference):
+            raise ValueError(f"values: found shape {np.shape(values)}, expected that of reference, {reference.shape}")
         law = np.asarray(reference)
         if law.ndim != 1 or law.size == 0 or np.any(law < 0) or abs(law.sum() - 1) > 1e-6:
             raise ValueError(
