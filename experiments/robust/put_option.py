@@ -259,7 +259,7 @@ def run(config):
         dims={"returns": ("learner", "up"), "kl": ("regression", "level", "up")},
         coords={
             "learner": names, "up": list(UPS), "level": small,
-            "regression": ["in units of the least value", "floor as released", "centred at 1"],
+            "regression": ["in units of the least value", "floor as released", "centred"],
         },
         batch="vmap",
     )  # fmt: skip

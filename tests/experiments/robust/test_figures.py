@@ -140,7 +140,7 @@ def test_the_put_option_measures_every_reference_and_draws():
         },
         {
             "learner": names, "up": list(put_option.UPS), "level": [0.01, 1.0], "rule": list(put_option.LATTICE),
-            "regression": ["in units of the least value", "floor as released", "centred at 1"],
+            "regression": ["in units of the least value", "floor as released", "centred"],
             "robust_rule": list(put_option.ROBUST_VALUES),
         },
     )  # fmt: skip
