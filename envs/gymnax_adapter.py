@@ -4,19 +4,21 @@ gymnax breaks under 64-bit floats and strict promotion, so this file alone steps
 """
 
 import contextlib
+import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from envs.checks import check_integer
 from rlcore.mdp import MDP, tabular
 from rlcore.types import Array, Key, PyTree
 
-__all__ = ["Tabulation", "tabulate", "tabulate_states"]
+__all__ = ["Episodes", "Tabulation", "episodes", "tabulate", "tabulate_states"]
 
 CHECK_KEYS = 8  # keys that must agree before an environment passes as deterministic
 CHUNK = 1024  # pairs per device call
@@ -323,3 +325,78 @@ def tabulate(env: Any, params: Any = None, **options: Any) -> MDP:
     Returns: `MDP`. With a number of keys as noise its probabilities are an estimate; `tabulate_states` says so.
     """
     return tabulate_states(env, params, **options).mdp
+
+
+class Episodes(NamedTuple):
+    """n episodes of H steps. observations: float32[n, H + 1, ...]; actions: int32[n, H]; rewards: float32[n, H], 0 once
+    ended; alive: bool[n, H + 1], whether the episode still runs at that step."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    alive: Array
+
+
+def episodes(
+    env: str,
+    changed: Mapping[str, float],
+    policy: Callable[..., Array],
+    key: Key[Array, ""],
+    num_episodes: int,
+    horizon: int,
+    arguments: tuple[PyTree, ...] = (),
+) -> Episodes:
+    """Play episodes of a gymnax environment with changed parameters, all at once, without autoreset.
+
+    Args:
+      env: an id of gymnax.
+      changed: parameters that differ from the default ones, by name.
+      policy: `(step int[], observations float32[n, ...], key, *arguments) -> int[n]`; one function compiles once.
+      key: of the episodes; the same key gives the same first states and, in gymnax's noise, the same draws.
+      num_episodes, horizon: n and H, static.
+      arguments: of the policy.
+
+    Returns: `Episodes`. Raises: ValueError: parameters that the environment does not have.
+    Source: derived. Cost: n H steps.
+    """
+    import gymnax
+
+    with _gymnax_modes():
+        params = gymnax.make(env)[1]
+        unknown = [name for name in changed if not hasattr(params, name)]
+        if unknown:
+            raise ValueError(f"changed: found {unknown}, expected parameters of {env}: {sorted(vars(params))}")
+        values = {name: np.float32(value) for name, value in changed.items()}
+        return _play(values, key, arguments, env=env, policy=policy, num_episodes=num_episodes, horizon=horizon)
+
+
+@functools.partial(jax.jit, static_argnames=("env", "policy", "num_episodes", "horizon"))
+def _play(values, key, arguments, *, env, policy, num_episodes, horizon):
+    import gymnax
+
+    world, params = gymnax.make(env)
+    params = params.replace(**values)
+    first, key = jax.random.split(key)
+    observation, state = jax.vmap(world.reset_env, (0, None))(jax.random.split(first, num_episodes), params)
+
+    def step(carry, at):
+        observation, state, alive = carry
+        number, key = at
+        own, other = jax.random.split(key)
+        action = policy(number, observation, own, *arguments)
+        keys = jax.random.split(other, num_episodes)
+        after, state, reward, ended, _ = jax.vmap(world.step_env, (0, 0, 0, None))(keys, state, action, params)
+        reward = jnp.where(alive, reward, 0.0)
+        return (after, state, alive & ~ended), (observation, action, reward, alive)
+
+    # A loop's state has the types that steps give it; reset writes Python numbers into some fields.
+    types = jax.eval_shape(lambda: jax.vmap(world.step_env, (None, 0, 0, None))(
+        key, state, jnp.zeros(num_episodes, jnp.int32), params
+    ))[1]  # fmt: skip
+    state = jax.tree.map(lambda x, t: jnp.broadcast_to(jnp.asarray(x, t.dtype), t.shape), state, types)
+    alive = jnp.ones(num_episodes, bool)
+    steps = jnp.arange(horizon), jax.random.split(key, horizon)
+    last, rows = jax.lax.scan(step, (observation, state, alive), steps)
+    observations, actions, rewards, alive = (jnp.moveaxis(x, 0, 1) for x in rows)
+    with_last = lambda x, end: jnp.concatenate([x, end[:, None]], axis=1)  # noqa: E731
+    return Episodes(with_last(observations, last[0]), actions, rewards, with_last(alive, last[2]))

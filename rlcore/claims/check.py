@@ -178,7 +178,8 @@ def _in_blocks(program: Callable, instances: PyTree, clock: _Clock) -> PyTree:
     start = time.perf_counter()
     jax.block_until_ready(program(_take(instances, blocks[0])))
     middle = time.perf_counter()
-    outs = [program(_take(instances, block)) for block in blocks]
+    # One block at a time: batched LAPACK calls of two blocks at once hang on JAX 0.10's CPU.
+    outs = [jax.block_until_ready(program(_take(instances, block))) for block in blocks]
     out = jax.block_until_ready(jax.tree.map(lambda *x: jnp.concatenate(x)[:count], *outs))
     running = time.perf_counter() - middle
     clock.compiling += max(middle - start - running / len(blocks), 0.0)

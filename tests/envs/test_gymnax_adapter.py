@@ -9,7 +9,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import envs
-from envs.gymnax_adapter import _gymnax_modes, tabulate, tabulate_states
+from envs.gymnax_adapter import _gymnax_modes, episodes, tabulate, tabulate_states
 
 STATISTICS = ("bad_episode", "total_bad_episodes", "denoised_return")
 
@@ -219,3 +219,30 @@ def test_misuse_is_named():
         with pytest.raises(error, match=message):
             tabulate(**arguments)
     assert jax.config.jax_enable_x64 and jax.config.jax_numpy_dtype_promotion == "strict"
+
+
+def push_right(step, observations, key):
+    return jnp.ones(len(observations), jnp.int32)
+
+
+def test_episodes_follow_the_changed_pole_and_stop_counting_at_the_fall():
+    length, force = 1.5, 7.0
+    changed = {"length": length, "polemass_length": 0.1 * length, "force_mag": force}
+    played = episodes("CartPole-v1", changed, push_right, jax.random.key(0), 3, 60)
+    seen, alive, rewards = (np.asarray(x) for x in (played.observations, played.alive, played.rewards))
+    assert seen.shape == (3, 61, 4) and alive[:, 0].all() and not alive[:, -1].any()
+    assert np.all(alive[:, 1:] <= alive[:, :-1])
+    np.testing.assert_array_equal(rewards, alive[:, :-1])  # one for every step that began upright
+    x, speed, angle, turn = (seen[:, t, i].astype(float) for t in (0,) for i in range(4))
+    # Barto, Sutton and Anderson's equations, one Euler step of 0.02 s
+    push = (force + 0.1 * length * turn**2 * np.sin(angle)) / 1.1
+    spin = (9.8 * np.sin(angle) - np.cos(angle) * push) / (length * (4 / 3 - 0.1 * np.cos(angle) ** 2 / 1.1))
+    pull = push - 0.1 * length * spin * np.cos(angle) / 1.1
+    expected = np.stack([x + 0.02 * speed, speed + 0.02 * pull, angle + 0.02 * turn, turn + 0.02 * spin], axis=1)
+    # a dozen roundings of float32 on numbers below 1
+    np.testing.assert_allclose(seen[:, 1], expected, atol=2e-6)
+
+
+def test_unknown_parameters_of_episodes_are_named():
+    with pytest.raises(ValueError, match="pole_length"):
+        episodes("CartPole-v1", {"pole_length": 1.0}, push_right, jax.random.key(0), 2, 3)
