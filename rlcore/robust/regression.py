@@ -17,7 +17,7 @@ __all__ = ["Ridge", "largest_capped_mean", "largest_mean_variance", "ridge"]
 class Ridge(NamedTuple):
     """One step's regression.
 
-    features: float[K, d]; inverse: float[d, d], L^-1 where L L^T is the Gram matrix plus ridge I; spread: float[d], square
+    features: float[K, d]; inverse: float[d, d], L^-1 where L L^T is the Gram matrix plus ridge I; spread: float[d],
     roots of the diagonal of (L L^T)^-1; scale: float[K], weights of the samples.
     """
 
