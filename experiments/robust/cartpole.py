@@ -37,7 +37,7 @@ class Config:
     learners: tuple[str, ...] = LEARNERS
 
 
-QUICK = Config(2, 100, 40, 24, 100, (0.1, 0.5, 4.0), (2.0, 10.0, 40.0), ("PEVI", "R2PVI-TV, 5"))
+QUICK = Config(1, 100, 40, 24, 100, (0.1, 0.5, 4.0), (2.0, 10.0, 40.0), ("PEVI", "R2PVI-TV, 5"))
 
 
 def _fourier(frequencies, phases, state):
