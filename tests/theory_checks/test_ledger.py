@@ -16,7 +16,7 @@ REPOSITORY = Path(ledger.__file__).parents[1]
 SCHEMA = json.loads((Path(ledger.__file__).parent / "ledger.schema.json").read_text())
 ENTRIES = ledger.select([])
 # The run compiles for minutes when the compilation cache is empty.
-patient = pytest.mark.timeout(1200)
+patient = pytest.mark.timeout(2400)
 
 
 @pytest.mark.parametrize("id", ENTRIES)
