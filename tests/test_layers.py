@@ -148,7 +148,7 @@ before = {name: getattr(jax.config, name, None) for name in jax.config.values}
 assert "jax_enable_x64" in before
 opened = []
 def audit(event, arguments):
-    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(repository):
+    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(repository + "/"):
         if "/.venv" not in arguments[0] and not arguments[0].endswith((".py", ".pyc")) and ".pyc." not in arguments[0]:
             opened.append(arguments[0])
 sys.addaudithook(audit)
