@@ -14,17 +14,15 @@ do fewer updates or games: all are compared per unit, and its answers with ours 
 - Equilibria: ten thousand games of 10 actions, and one game of 1 000.
 - Training: one method of the deep text game, one seed and eight.
 
-Measured on 2 AMD EPYC cores that others kept at a load of 8 to 12 (JAX 0.10.2; to be taken again on an idle machine).
-Table: 10.9 s from start to end, 3.5 s of processor time, .5 us per game-update; the experiment as shipped 37 s (the run
-alone 10.7 s of processor time). With the gap at every update, 10 games: 1.2 to 1.4 us per game-update, PyTorch 2.13.0
-takes 275 to 730 times that, NumPy 4 to 7 times; 500 games: PyTorch 390 to 590 times, NumPy 0.7 to 1.3 times: no
-difference. At 10 games three quarters of our time is the gap (OMD: 4.6 us per update with it, 1.1 with one in 50),
-whose terms do not cancel, where NumPy's plain sum stops at 1e-16.
-Equilibria of 10000 games: 0.65 s in blocks of 32 sorted by temperature, 1.4 s unsorted, 9.9 s by vmap (3.4 s of
-processor time), all gaps below 1e-26; NumPy's batch, which drops finished games and tries one step length at a time,
-0.47 s; its loop 25 times ours. scipy.optimize.root fails on 1% of the games. One game of 1000: 0.22 s at temperature
-0.1 and 0.45 s at 0.001; NumPy 0.17 and 0.75 s, SciPy 1.2 and 10 s. Training: 1500 steps 1.8 s, eight seeds by vmap
-9 to 14 s, 4.4 to 7.9 times one (docs/decisions.md).
+Measured on 2 AMD EPYC cores at a load of 1.6 at the start (JAX 0.10.2). Table: 3.4 s from start to end with an empty
+cache, .18 us per game-update; the experiment as shipped, six algorithms and figure, 12.8 s. With the gap at every update,
+10 games: .44 to .58 us per game-update; PyTorch 2.13.0 takes 207 to 413 times that, NumPy 4.0 to 5.4 times; 500 games:
+PyTorch 359 to 710 times, NumPy 1.0 to 1.3 times: no difference to speak of.
+Equilibria of 10000 games: 0.40 s in blocks of 32 sorted by temperature, 0.94 s unsorted, 3.8 s by vmap, all gaps below
+1e-26; NumPy's batch, which drops finished games and tries one step length at a time, 0.28 s; its loop 25 times ours.
+scipy.optimize.root fails on 1% of the games. One game of 1000: 0.08 s at temperature 0.1 and 0.25 s at 0.001; NumPy 0.06
+and 0.27 s, SciPy 0.5 and 4.2 s. Training: 1500 steps 0.96 s, eight seeds 4.1 s by vmap (4.3 times one), 3.3 s by a
+thread per core (3.5 times).
 """
 
 import argparse

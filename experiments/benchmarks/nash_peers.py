@@ -321,7 +321,7 @@ def pygambit_equilibria(instance):
         for i in chosen:
             game = pygambit.Game.from_arrays(preference[i], preference[i].T)
             (point,) = pygambit.qre.logit_solve_lambda(game, [1 / tau[i]], first_step=1e-3)
-            found[i] = [float(point.profile[s]) for s in game.players[0].strategies]
+            found[i] = [float(point.profile[s]) for s in next(iter(game.players)).strategies]
         return np.log(found)
 
     return {"logit_solve_lambda": lambda: (solve, chosen.size)}
