@@ -15,12 +15,12 @@ do fewer updates or games: all are compared per unit, and its answers with ours 
 - Training: one method of the deep text game, one seed and eight.
 
 Measured on 2 AMD EPYC cores at a load of 1.6 at the start (JAX 0.10.2). Table: 3.4 s from start to end with an empty
-cache, .18 us per game-update; the experiment as shipped, six algorithms and figure, 12.8 s. With the gap at every update,
+cache, .18 us per game-update; the experiment as shipped, six algorithms and figure, 12.8 s. With all gaps,
 10 games: .44 to .58 us per game-update; PyTorch 2.13.0 takes 207 to 413 times that, NumPy 4.0 to 5.4 times; 500 games:
 PyTorch 359 to 710 times, NumPy 1.0 to 1.3 times: no difference to speak of.
 Equilibria of 10000 games: 0.40 s in blocks of 32 sorted by temperature, 0.94 s unsorted, 3.8 s by vmap, all gaps below
 1e-26; NumPy's batch, which drops finished games and tries one step length at a time, 0.28 s; its loop 25 times ours.
-scipy.optimize.root fails on 1% of the games. One game of 1000: 0.08 s at temperature 0.1 and 0.25 s at 0.001; NumPy 0.06
+scipy.optimize.root fails on 1% of the games. One game of 1000: 0.08 s at temperature 0.1, 0.25 s at 0.001; NumPy 0.06
 and 0.27 s, SciPy 0.5 and 4.2 s. Training: 1500 steps 0.96 s, eight seeds 4.1 s by vmap (4.3 times one), 3.3 s by a
 thread per core (3.5 times).
 """
