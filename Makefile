@@ -26,6 +26,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m experiments.benchmarks.planning
 	@$(BIN)/python -m experiments.benchmarks.nash
+	@$(BIN)/python -m experiments.benchmarks.robust
 
 setup: $(STAMP)
 

@@ -26,8 +26,6 @@ thread per core (3.5 times).
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -239,10 +237,7 @@ def main() -> None:
     cases = {name: case for name, case in cases.items() if all(word in name for word in options.only or ())}
     if not cases:
         parser.error(f"--only: found {options.only}, expected words of {list(QUICK if options.quick else CASES)}")
-    import jax
-
-    header = f"JAX {jax.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
-    header += f", load {os.getloadavg()[0]:.1f} at the start"
+    header = peer.machine()
     print(header)
     record, pieces = {"machine": header, "cases": {}}, []
     for case, (kind, sizes) in cases.items():

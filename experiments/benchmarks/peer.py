@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,14 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def machine() -> str:
+    """What timings depend on: versions, the cores of this process, and how busy they are now."""
+    import jax
+
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"JAX {jax.__version__}, Python {platform.python_version()}, {cores} cores, load {load:.1f} at the start"
 
 
 def run(name: str, command: Sequence[str], limit: float, environment: Mapping[str, str] | None = None) -> list[dict]:

@@ -19,8 +19,6 @@ time 42 to 47 ms, and one map on each of two simulated devices 27 ms.
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -160,10 +158,7 @@ def main() -> None:
     cases = {name: sizes for name, sizes in cases.items() if all(word in name for word in options.only or ())}
     if not cases:
         parser.error(f"--only: found {options.only}, expected words of {list(QUICK if options.quick else CASES)}")
-    import jax
-
-    header = f"JAX {jax.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
-    header += f", load {os.getloadavg()[0]:.1f} at the start"
+    header = peer.machine()
     print(f"{header}; values within {TOL:g}")
     record, pieces = {"machine": header, "tol": TOL, "cases": {}}, []
     for case, sizes in cases.items():

@@ -23,8 +23,6 @@ ms (KL, 600 to 700 times), 0.31 ms (chi-square, 46 times), never finds a better 
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -146,10 +144,7 @@ def main() -> None:
     cases = {name: case for name, case in cases.items() if all(word in name for word in options.only or ())}
     if not cases:
         parser.error(f"--only: found {options.only}, expected words of {list(QUICK if options.quick else CASES)}")
-    import jax
-
-    header = f"JAX {jax.__version__}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
-    header += f", load {os.getloadavg()[0]:.1f} at the start"
+    header = peer.machine()
     print(header)
     record, pieces = {"machine": header, "cases": {}}, []
     for case, (kind, sizes) in cases.items():

@@ -10,17 +10,16 @@ from envs.text import bigram_text
 from experiments import figures
 from experiments.reference import Measured, Reference
 from rlcore.nash import bradley_terry, equilibrium, log_normalise, win_probability
-from rlcore.nash.deep import (
+from rlcore.nash.deep import DeepNash, train
+from rlcore.nash.objectives import (
     DNO,
     INPO,
-    DeepNash,
     DNOPairs,
     OnlineDPO,
     PairIPO,
     PolicyGradient,
     ScoreRegression,
     UniformIPO,
-    train,
 )
 from rlcore.nn.transformer import Transformer
 from rlcore.solver import trace_steps

@@ -10,7 +10,8 @@ from envs.text import bigram_text
 from experiments import figures
 from experiments.reference import Measured
 from rlcore.nash import BradleyTerry, GeneralPreference, PairNetwork, Pairs, equilibrium, log_loss
-from rlcore.nash.deep import DeepNash, PairIPO, train
+from rlcore.nash.deep import DeepNash, train
+from rlcore.nash.objectives import PairIPO
 from rlcore.nash.oracle import draw_actions
 from rlcore.nn.transformer import Transformer
 

@@ -15,36 +15,13 @@ import jax.numpy as jnp
 import optax
 
 from rlcore.nash.game import kl, log_normalise, unregularised_gap, win_probability
-from rlcore.nash.objectives import (
-    DNO,
-    INPO,
-    DNOPairs,
-    OnlineDPO,
-    PairIPO,
-    PolicyGradient,
-    ScoreRegression,
-    Seen,
-    UniformIPO,
-)
+from rlcore.nash.objectives import Seen
 from rlcore.nash.text import TextGame, paths_of_tree
 from rlcore.nn.transformer import Transformer
 from rlcore.solver import iterate
 from rlcore.types import Array, Float, PyTree, RandomKey
 
-__all__ = [
-    "DNO",
-    "INPO",
-    "DNOPairs",
-    "DeepNash",
-    "DeepState",
-    "OnlineDPO",
-    "PairIPO",
-    "PolicyGradient",
-    "ScoreRegression",
-    "Seen",
-    "UniformIPO",
-    "train",
-]
+__all__ = ["DeepNash", "DeepState", "train"]
 
 
 class DeepState(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.robust.general import CHI2, KL, TV, FDivergence
-from rlcore.robust.linear_mdp import LinearMDP, kernels
+from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
 from rlcore.robust.pessimism import Estimate
 from rlcore.robust.planning import evaluate, plan
 from rlcore.robust.worst_case import operator
@@ -159,7 +159,7 @@ def deployment_bound(
     robust = evaluate(model, policy, divergence, level)
     distance = jax.vmap(jax.vmap(lambda q, m: divergence_of(divergence, q, m)))(factors, model.factors)
     charge = jnp.where(distance > 0, level * distance, 0)
-    reward = jnp.einsum("sad,hd->hsa", model.features, model.reward_weights, precision="highest")
+    reward = rewards(model)
     toll = jnp.einsum("sad,hd->hsa", model.features, charge, precision="highest")
     laws = kernels(model, factors)
 

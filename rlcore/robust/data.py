@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.robust.linear_mdp import LinearMDP, check_laws, check_rewards, kernels
+from rlcore.robust.linear_mdp import rewards as expected_rewards
 from rlcore.types import Array, Float, Int, Key, PyTree
 
 __all__ = ["Features", "OfflineData", "Table", "check_coverage", "offline_data", "sample_trajectories", "table"]
@@ -115,11 +116,11 @@ def sample_trajectories(
     """Independent trajectories of a linear MDP under a behaviour policy; rewards are the expected ones.
 
     Args: behaviour: float[H, S, A], probabilities; num_trajectories: K, static.
-    Returns: OfflineData. Source: derived. Cost: K H (log A + log S) comparisons, one table of H S A S.
+    Returns: OfflineData. Source: derived: definition. Cost: K H (log A + log S) comparisons, one table of H S A S.
     """
     cumulative = jnp.cumsum(kernels(model), axis=-1)
     acting = jnp.cumsum(behaviour, axis=-1)
-    reward = jnp.einsum("sad,hd->hsa", model.features, model.reward_weights, precision="highest")
+    reward = expected_rewards(model)
     first_key, key = jax.random.split(key)
 
     def draw(cdf, uniform):

@@ -77,7 +77,7 @@ def check_laws(name: str, x: np.ndarray) -> None:
 
 
 def rewards(model: LinearMDP) -> Float[Array, "H S A"]:
-    """E[reward | step, s, a]. Cost: H S A d."""
+    """E[reward | step, s, a], float[H, S, A]. Source: definition. Cost: H S A d."""
     return jnp.einsum("sad,hd->hsa", model.features, model.reward_weights, precision="highest")
 
 
@@ -99,7 +99,8 @@ def one_hot(
 ) -> LinearMDP:
     """A tabular problem as a linear one: d = S A, features e_{s A + a}; its d-rectangular sets are (s, a)-rectangular.
 
-    Args: transition, reward, initial: a finite-horizon tabular MDP. Returns: LinearMDP. Source: derived. Cost: (S A)^2.
+    Args: transition, reward, initial: a finite-horizon tabular MDP.
+    Returns: LinearMDP. Source: derived: definition. Cost: (S A)^2.
     """
     h, s, a, _ = transition.shape
     features = jnp.eye(s * a, dtype=transition.dtype).reshape(s, a, s * a)

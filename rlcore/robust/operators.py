@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rlcore.types import Array, Bool, Float, Number
 
-__all__ = ["WorstCase", "expectation", "support"]
+__all__ = ["WorstCase", "support"]
 
 
 class WorstCase(NamedTuple):
@@ -32,11 +32,6 @@ class WorstCase(NamedTuple):
 def support(reference: Float[Array, " S"]) -> Bool[Array, " S"]:
     """The states that the reference law can reach. Cost: S."""
     return reference > 0
-
-
-def expectation(reference: Float[Array, " S"], values: Float[Array, " S"]) -> Float[Array, ""]:
-    """E_m V, with values off the support ignored, whatever they are. Cost: S."""
-    return jnp.dot(reference, jnp.where(support(reference), values, 0), precision="highest")
 
 
 def lowest(values: Float[Array, " S"], where: Bool[Array, " S"]) -> Float[Array, ""]:

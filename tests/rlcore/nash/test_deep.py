@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from envs.text import bigram_text
-from rlcore.nash import deep, equilibrium, kl, log_normalise, paths_of_tree, sample_responses, text_game, token_mixture
+from rlcore.nash import (
+    deep,
+    equilibrium,
+    kl,
+    log_normalise,
+    objectives,
+    paths_of_tree,
+    sample_responses,
+    text_game,
+    token_mixture,
+)
 from rlcore.nn.transformer import Transformer
 
 V, L = 3, 2
@@ -42,7 +52,9 @@ def sampled_gradient(objective, game, levels, key=0):
     def loss(levels):
         paths = paths_of_tree([jax.nn.log_softmax(x, axis=1) for x in levels])
         fixed = jax.lax.stop_gradient(paths)
-        return objective.loss(jax.random.key(key), game, paths, deep.Seen(reference, fixed, jnp.sum(fixed, axis=1)))
+        return objective.loss(
+            jax.random.key(key), game, paths, objectives.Seen(reference, fixed, jnp.sum(fixed, axis=1))
+        )
 
     return jnp.concatenate([x.ravel() for x in jax.grad(loss)(levels)])
 
@@ -57,15 +69,15 @@ def test_policy_gradient_is_that_of_the_regularised_value(small, mixture, bernou
     paths, levels = policy_paths(0)
     opponent = token_mixture(paths, small.paths(), mixture)
     exact = exact_gradient(small, levels, opponent)
-    sampled = sampled_gradient(deep.PolicyGradient(mixture, LARGE, bernoulli=bernoulli), small, levels)
+    sampled = sampled_gradient(objectives.PolicyGradient(mixture, LARGE, bernoulli=bernoulli), small, levels)
     np.testing.assert_allclose(-sampled, exact, atol=NOISE)
 
 
 def test_per_token_cost_is_another_gradient(small):
     # Expectations by the formula: each token pays for its own log-ratio alone, so later costs are not seen earlier.
     _, levels = policy_paths(0)
-    right = sampled_gradient(deep.PolicyGradient(0.0, LARGE), small, levels)
-    wrong = sampled_gradient(deep.PolicyGradient(0.0, LARGE, per_token_kl=True), small, levels)
+    right = sampled_gradient(objectives.PolicyGradient(0.0, LARGE), small, levels)
+    wrong = sampled_gradient(objectives.PolicyGradient(0.0, LARGE, per_token_kl=True), small, levels)
     # The last token has no later cost: same gradient there for the same draws.
     np.testing.assert_allclose(right[V:], wrong[V:], atol=1e-12)
     # The first one misses temperature p (KL after it - mean); draws of size 0.2 leave an error below 2.2e-4.
@@ -81,13 +93,13 @@ def test_pair_loss_has_the_gradient_of_self_play(small):
     # Half the IPO gradient is the policy gradient: E over pairs of the same policy, scaled by temperature / 4.
     paths, levels = policy_paths(0)
     exact = exact_gradient(small, levels, jnp.sum(paths, axis=1))
-    sampled = sampled_gradient(deep.PairIPO(0.0, LARGE), small, levels)
+    sampled = sampled_gradient(objectives.PairIPO(0.0, LARGE), small, levels)
     np.testing.assert_allclose(-sampled, exact, atol=NOISE)
 
 
 @pytest.mark.parametrize(
     "objective",
-    [deep.PairIPO(0.0, LARGE), deep.PairIPO(0.0, LARGE, bernoulli=True), deep.UniformIPO(0.0, LARGE)],
+    [objectives.PairIPO(0.0, LARGE), objectives.PairIPO(0.0, LARGE, bernoulli=True), objectives.UniformIPO(0.0, LARGE)],
 )
 def test_nothing_moves_at_the_equilibrium_and_something_moves_elsewhere(small, objective):
     star = equilibrium(*small.game()).value
@@ -112,7 +124,7 @@ def test_anchored_regressions_are_solved_by_their_mirror_step(small):
         start = solution.reshape(V, V)
         first = jax.nn.logsumexp(start, axis=1)
         levels = [first[None, :], start - first[:, None]]
-        seen = deep.Seen(small.paths(), paths, anchor)
+        seen = objectives.Seen(small.paths(), paths, anchor)
         loss = lambda x: objective.loss(  # noqa: E731
             jax.random.key(1), small, paths_of_tree([jax.nn.log_softmax(y, axis=1) for y in x]), seen
         )
@@ -120,8 +132,8 @@ def test_anchored_regressions_are_solved_by_their_mirror_step(small):
 
     # DNO's labels are sigmoid(difference of win rates): its minimiser is the step 1 / scale exactly.
     for objective, solution in (
-        (deep.INPO(step, LARGE), omd),
-        (deep.DNO(1 / step, LARGE), mwu),
+        (objectives.INPO(step, LARGE), omd),
+        (objectives.DNO(1 / step, LARGE), mwu),
     ):
         # Errors of size below 1: a standard error below 0.0022.
         assert gradient(objective, solution) < 0.01
@@ -152,17 +164,17 @@ def test_training_starts_at_the_reference_and_reaches_the_equilibrium(small):
         assert abs(float(trace["kl_reference"][0])) < 1e-6
         return float(trace["gap"][-1]) / start
 
-    assert final(deep.PolicyGradient()) < 0.05
-    assert final(deep.PairIPO()) < 0.05
-    assert final(deep.UniformIPO(), extragradient=True) < 0.05
-    assert final(deep.INPO(1.0), refresh=30) < 0.05
-    assert final(deep.PolicyGradient(), decay=0.9) < 0.05
-    assert final(deep.PolicyGradient(1.0)) > 0.002
+    assert final(objectives.PolicyGradient()) < 0.05
+    assert final(objectives.PairIPO()) < 0.05
+    assert final(objectives.UniformIPO(), extragradient=True) < 0.05
+    assert final(objectives.INPO(1.0), refresh=30) < 0.05
+    assert final(objectives.PolicyGradient(), decay=0.9) < 0.05
+    assert final(objectives.PolicyGradient(1.0)) > 0.002
 
 
 def test_extragradient_keeps_no_trace_of_the_half_step(small):
     game = small.astype(jnp.float32)
-    solver = deep.DeepNash(deep.UniformIPO(), Transformer(V, L, width=8), extragradient=True)
+    solver = deep.DeepNash(objectives.UniformIPO(), Transformer(V, L, width=8), extragradient=True)
     state = solver.init(game, jax.random.key(0))
     state = solver.step(game, state, jax.random.key(1))
     assert int(state.moments.count) == int(state.count) == 1
