@@ -10,16 +10,15 @@ read processor time.
 - Training: one run on the put option, 30 features, 10^3 to 10^6 trajectories; exponents of time fitted over them.
 - Operators: 64 states; SciPy's Nelder-Mead on the dual does few problems; no answer may be below its dual value.
 
-Measured on one AMD EPYC core that others shared at a load of 5 to 9 (JAX 0.10.2), in processor time. Figure 1 (a)
-whole: 4 ms after 21 s of compilation (all learners in one program); 1000 data sets by 12 levels by 11 targets: 0.19 s
-(TV), 0.20 (KL), 0.66 (chi-square). Training, N = 1000: 4 ms (PEVI, R2PVI-TV, -KL), 18 (chi-square), 13 (DRPVI), 29
-(VA-DRPVI), 41 (DRVI-L). N = 100000: 0.66, 0.57, 0.58, 2.3, 1.7, 3.8 and 5.4 s: the last two miss 3 s
-(docs/decisions.md). Memory beside the data: 1.2 kB per trajectory (1.8 with two passes or rewards regressed).
-Exponents over N = 10^3 to 10^6: 1.05 to 1.12. Operators of 64 states: 0.24 to 0.29 us (TV) and 0.30 to 0.35 us (KL)
-in blocks of 250, 2.0 and 1.6 us side by side (intermediate results leave the cache: 3 kB per problem), 6.8 us for
-chi-square (XLA's batched sort; NumPy 3.8). Nelder-Mead on the dual takes 0.33 ms (TV, 1200 to 1400 times ours), 0.21
-ms (KL, 600 to 700 times), 0.31 ms (chi-square, 46 times), never finds a better value, and stops short by over 1e-6 on
-95% of the TV problems.
+Measured on two AMD EPYC cores at a load below 2 (JAX 0.10.2). Figure 1 (a) whole: 2.8 ms after 2.6 s of compilation
+(all learners in one program); 1000 data sets by 12 levels by 11 targets: 0.09 s (TV), 0.10 (KL), 0.55 (chi-square).
+Training, N = 1000: 4 ms (PEVI, R2PVI-TV, -KL), 20 (chi-square), 12 (DRPVI), 27 (VA-DRPVI), 10 (VA-R2PVI-TV), 19
+(DRVI-L). N = 100000: 0.37, 0.34, 0.34, 2.0, 1.2, 2.7, 0.94 and 1.3 s. N = 1000000: 3.7, 3.3, 3.4, 20, 12 and 16 s
+(DRVI-L). Memory beside the data: 1.2 kB per trajectory (1.8 with two passes or rewards regressed). Exponents over
+N = 10^3 to 10^6: 0.99 to 1.06. Operators of 64 states: 0.034 us (TV, side by side; 0.057 in blocks of 1000), 0.12 us
+(KL, in blocks; 0.30 side by side: the intermediate results leave the cache) and 0.22 us (chi-square, in blocks). NumPy
+takes 6.6, 3.7 and 9.1 times ours. Nelder-Mead on the dual takes 0.30 ms (TV), 0.19 (KL) and 0.29 (chi-square): 5200,
+1600 and 1300 times ours in blocks, never finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
 """
 
 import argparse
@@ -32,8 +31,8 @@ import numpy as np
 from experiments.benchmarks import peer
 from experiments.benchmarks.robust_peers import SOLVERS
 
-# DRVI-L evaluates 340 exponentials per sample, factor and step: it stops earlier.
-FAST = "PEVI, R2PVI-TV, R2PVI-KL, R2PVI-chi2, DRPVI"
+# The variance-aware learners train twice: they stop earlier.
+FAST = "PEVI, R2PVI-TV, R2PVI-KL, R2PVI-chi2, DRPVI, DRVI-L"
 CASES = {
     "figure": ("figure", (1000, 12)),
     "training, N = 1000": ("training", (1000, "")),

@@ -92,7 +92,7 @@ def rlcore_training(instance):
 
 # ---- Operators. Instance: laws[N, S], values[N, S], level, few. Answer: worst cases float[n] of the first problems.
 KINDS = ("tv", "kl", "chi2")
-BLOCK = 250  # problems at a time: their intermediate results stay in the cache
+BLOCK = 1000  # problems at a time: their intermediate results stay in the cache
 
 
 def rlcore_operators(instance):

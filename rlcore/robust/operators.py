@@ -70,17 +70,24 @@ def envelope(
 ) -> Float[Array, ""]:
     """`value`, whose derivatives are the kernel in the values and the given slopes in the level and the reference.
 
-    By Danskin's theorem these are the derivatives of an infimum that a unique law attains.
+    By Danskin's theorem these are the derivatives of an infimum that a unique law attains. A rule, not terms that are
+    0: where nobody asks for derivatives or the kernel, the compiler drops what only they need.
     """
-    stop = jax.lax.stop_gradient
-    value = stop(value)
+    slopes = jax.lax.stop_gradient((value, kernel, jnp.asarray(level_slope), law_slope))
+    return _with_slopes(*slopes, values, jnp.asarray(level), reference)
+
+
+@jax.custom_jvp
+def _with_slopes(value, kernel, level_slope, law_slope, values, level, reference):
+    del kernel, level_slope, law_slope, values, level, reference
+    return value
+
+
+@_with_slopes.defjvp
+def _(primals, tangents):
+    value, kernel, level_slope, law_slope, *_ = primals
+    *_, values, level, reference = tangents
     finite = lambda x: jnp.where(jnp.isfinite(x), x, 0)  # noqa: E731
-    # Each term is exactly 0 and carries one derivative; off the support nothing of the values is read.
-    value += jnp.sum(stop(kernel) * jnp.where(stop(kernel) > 0, values - stop(values), 0))
-    value += finite(stop(jnp.asarray(level_slope))) * _moved(level)
-    return value + jnp.sum(finite(stop(law_slope)) * (reference - stop(reference)))
-
-
-def _moved(level):
-    level = jnp.asarray(level)
-    return jnp.where(jnp.isfinite(jax.lax.stop_gradient(level)), level - jax.lax.stop_gradient(level), 0)
+    # Off the support nothing of the values is read.
+    moved = jnp.sum(jnp.where(kernel > 0, kernel * values, 0)) + jnp.sum(finite(law_slope) * reference)
+    return value, moved + finite(level_slope) * level
