@@ -89,7 +89,8 @@ def worst_case(
     Returns: WorstCase(value float[], worst_kernel float[S], dual float[]). First derivatives of the value are exact.
     Raises: ValueError: an unknown divergence, a level out of range, values or a reference that are no numbers or no
       law.
-    Source: each operator's. Cost: O(S) for regularised TV and KL, O(S log S) where a sort is needed.
+    Source: each operator's. Cost: O(S) for regularised TV and KL, some passes over S for chi-square, O(S log S)
+      for balls and CVaR.
     """
     check_level(divergence, level, constrained)
     for name, x in (("reference", reference), ("values", values)):

@@ -33,6 +33,7 @@ from rlcore.robust import (
     va_r2pvi,
     verify,
 )
+from rlcore.robust.learners import _interpolate
 
 NAMES = ("tv", "kl", "chi2")
 # d = 3 regressions of 200 samples, values up to 3: condition numbers below 100.
@@ -438,3 +439,18 @@ def test_single_precision(name):
     assert found.weights.dtype == found.values.dtype == jnp.float32
     # 2^-24, sums of 200 samples, condition numbers below 100
     np.testing.assert_allclose(found.weights.astype(jnp.float64), learn(DATA, TABLE).weights, rtol=0, atol=1e-4)
+
+
+def test_drvi_between_the_prices_of_its_grid():
+    # The bound of docs/proofs/robust.md#drvi-l: 1.2e-14 in the middle of 16 points of a grid of 256 prices.
+    points = jnp.linspace(jnp.log(1e-6), jnp.log(20.0), 256)
+    spacing = points[1] - points[0]
+    between = jax.jit(jax.vmap(_interpolate, in_axes=(None, 0)))
+    for value in (1e-5, 0.3, 5.0, 20.0):
+        for first in (0, 100, 240):
+            near = points[first : first + 16]
+            at = jnp.linspace(7.0, 8.0, 9)
+            found = between(jnp.expm1(-value * jnp.exp(-near)), at)
+            exact = jnp.expm1(-value * jnp.exp(-(points[first] + spacing * at)))
+            # plus the rounding of the grid, whose points are up to 14 in size
+            np.testing.assert_allclose(found, exact, rtol=0, atol=1.2e-14 + 64 * jnp.finfo(float).eps)
