@@ -1,8 +1,8 @@
 """The last-switch-dependent bandit: every arm's payoff depends on how long it has rested, or been played, until now.
 
 Local states of an arm, read BEFORE a round: +s, not played in the last s rounds; -j, played in each of the last j. They
-are stored in increasing order of 0 .. S - 1: e < L is -(L - e), e >= L is e - L + 1; payoffs are constant beyond depth M
-(rest) and L (play), S = L + M. A play after s idle rounds is a play at delay s + 1.
+are stored in increasing order as e = 0 .. S - 1: e < L is -(L - e), e >= L is e - L + 1; payoffs are constant beyond
+depth M (rest) and L (play), S = L + M. A play after s idle rounds is a play at delay s + 1.
 """
 
 import dataclasses

@@ -129,11 +129,11 @@ def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
 
     def step(state):
         count, lo, hi, below, above, _ = state
-        (low, rate_low, load_low), (high, rate_high, load_high) = below, above
+        (_, rate_low, load_low), (_, rate_high, load_high) = below, above
         spread = load_low - load_high
         meet = (rate_low - rate_high) / jnp.where(spread > 0, spread, 1)
         price = jnp.where((count % 4 == 3) | (spread <= 0), (lo + hi) / 2, jnp.clip(meet, lo, hi))
-        best, rate, load = new = at(price)
+        _, rate, load = new = at(price)
         bound = jnp.maximum(line(rate_low, load_low, price), line(rate_high, load_high, price))
         # The dual touches the lines that bracket it where they meet: the optimum.
         tolerance = 8 * eps * (jnp.abs(rate) + price * (plays + load) + eps)
