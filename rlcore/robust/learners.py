@@ -184,14 +184,15 @@ def r2pvi(
 
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
       features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H,
-      d]; penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
-      without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0), static; rules: see `Rules`;
-      cap: float[H]; scale: weights of samples.
+      d]; penalty: beta >= 0, float[] or float[H]; ridge: gamma > 0; centred: regress deviations from the least next
+      value, so that a factor without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0; as the
+      paper has it, False, KL takes such a factor for worth H), static; rules: see `Rules`; cap: float[H]; scale:
+      weights of samples.
     Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
       range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for
-      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for
-      chi2.
+      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and for each step K log K
+      + d K for chi2, about 210 d K evaluations of f* for an FDivergence.
     """
     space = _space(features, rewards)
     check_level(divergence, level, constrained=False)

@@ -5,11 +5,13 @@ the cap keeps it (the payoff of stopping is known). Only the estimate w_h differ
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.robust.data import Features, OfflineData, Table
 from rlcore.robust.regression import Ridge, ridge
@@ -43,8 +45,9 @@ class Rules:
             raise ValueError(f"norm: found {self.norm!r}, expected one of {NORMS}")
         if self.ties not in TIES:
             raise ValueError(f"ties: found {self.ties!r}, expected one of {TIES}")
-        if isinstance(self.least, str) and self.least not in ("states", "data"):
-            raise ValueError(f"least: found {self.least!r}, expected 'states', 'data' or a number")
+        number = isinstance(self.least, int | float) and math.isfinite(self.least)
+        if not number and self.least not in ("states", "data"):
+            raise ValueError(f"least: found {self.least!r}, expected 'states', 'data' or a finite number")
 
 
 class Regression(NamedTuple):
@@ -110,8 +113,37 @@ def action_values(
     return (jnp.maximum(q, 0) if rules.floor else q), raw
 
 
+def _check_ties(rules: Rules, key: RandomKey) -> None:
+    if rules.ties == "random" and key is None:
+        raise ValueError("key: found None, expected a key, since ties are broken at random")
+
+
+def _check_data(data: OfflineData, features: Table | Features) -> None:
+    """Raise ValueError for data that do not fit the features; entries where they are not traced."""
+    k, horizon = data.actions.shape
+    if k == 0:
+        raise ValueError("data: found no trajectory, expected at least one")
+    if features.horizon != horizon:
+        raise ValueError(f"features: found rewards of {features.horizon} steps, expected {horizon}, as in the data")
+    for name, x in (("states", data.states), ("rewards", data.rewards)):
+        if not isinstance(x, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(x))):
+            raise ValueError(f"data: found NaN or infinite {name}, expected finite numbers")
+    if not isinstance(features, Table):
+        return
+    for name, x, count in zip(
+        ("states", "actions"), (data.states, data.actions), features.features.shape, strict=False
+    ):
+        # An index out of range would be read as the last one.
+        if isinstance(x, jax.core.Tracer):
+            continue
+        low, high = np.min(np.asarray(x)), np.max(np.asarray(x))
+        if low < 0 or high >= count:
+            raise ValueError(f"data: found {name} in [{low}, {high}], expected [0, {count - 1}]")
+
+
 def greedy(rules: Rules, q: Float[Array, "*n A"], raw: Float[Array, "*n A"], key: RandomKey) -> Int[Array, "*n"]:
-    """The greedy action under the tie rule. Cost: n A."""
+    """The greedy action under the tie rule. Raises: ValueError: random ties without a key. Cost: n A."""
+    _check_ties(rules, key)
     if rules.ties == "first":
         return jnp.argmax(q, axis=-1).astype(jnp.int32)
     best = q == jnp.max(q, axis=-1, keepdims=True)
@@ -137,12 +169,12 @@ def pessimistic_values(
     Args: estimate: `(Regression, level float[d]) -> float[d]`; penalty: beta, float[] or float[H]; ridge_penalty:
       float[] > 0; levels: float[H, d], handed to the estimate; cap: float[H], H - h by default; scale: float[H, K],
       weights of the samples; key: for random ties.
-    Returns: Estimate. Raises: ValueError: random ties without a key.
+    Returns: Estimate. Raises: ValueError: random ties without a key, no data, data that do not fit the features.
     Source: Jin, Yang and Wang (2021) for the scheme; Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithm 1 (slides).
     Cost: H (K d^2 + d^3), the estimates, and values at all S states, or at the K next states.
     """
-    if rules.ties == "random" and key is None:
-        raise ValueError("key: found None, expected a key, since ties are broken at random")
+    _check_ties(rules, key)
+    _check_data(data, features)
     horizon = data.actions.shape[1]
     listed = isinstance(features, Table)
     d = features.features.shape[-1] if listed else features.at(data.states[:1, 0]).shape[-1]
@@ -214,7 +246,7 @@ def act(
     """The learned policy at any states of one step.
 
     Args: estimate, features, rules, cap (of this step, H - h by default): as the learner had them; states: [n, ...].
-    Returns: int32[n]. Cost: n A d.
+    Returns: int32[n]. Raises: ValueError: random ties without a key. Cost: n A d.
     """
     rules = Rules() if rules is None else rules
     cap = features.horizon - step if cap is None else cap

@@ -35,6 +35,14 @@ def test_returns_in_the_targets_are_those_worked_out_by_hand():
         policy[0] = first
         # sums of a dozen terms below 2
         np.testing.assert_allclose(simulated.returns(jnp.asarray(policy), simulated_mdp()), expected, atol=1e-14)
+    # The errors of published means rest on the slope of the return in the lean, at either tilt.
+    for tilt in (simulated.TILT, simulated.TILT_B):
+        ends = []
+        for first in (0, 15):
+            policy[0] = first
+            ends.append(np.asarray(simulated.returns(jnp.asarray(policy), simulated_mdp(tilt=tilt))))
+        slopes = [simulated._slope(x, tilt) for x in q]
+        np.testing.assert_allclose(np.abs(ends[1] - ends[0]) / (2 * tilt), slopes, atol=1e-13)
 
 
 def test_figure_one_has_its_axes_and_every_reference_is_measured(small):
