@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcore.robust.linear_mdp import LinearMDP, check_laws, check_rewards, kernels
 from rlcore.robust.linear_mdp import rewards as expected_rewards
-from rlcore.types import Array, Float, Int, Key, PyTree
+from rlcore.types import Array, Bool, Float, Int, Key, PyTree
 
 __all__ = ["Features", "OfflineData", "Table", "check_coverage", "offline_data", "sample_trajectories", "table"]
 
@@ -156,24 +156,27 @@ def sample_trajectories(
 
 
 def check_coverage(data: OfflineData, features: Table | Features) -> list[tuple[int, int]]:
-    """Warn of factors that the data never visits: nothing is known of them, their estimate is the ridge's alone.
-
-    Centred regressions then give the least next value, total variation and chi-square 0, uncentred KL the horizon (the
-    best there is, so that only the penalty speaks against it).
+    """Warn of factors that the data never visits: nothing is known of them, and learners take them for the worst.
 
     Args: data: OfflineData; features: as the learners take them.
     Returns: the (step, factor) pairs, empty where all are visited. Cost: one pass over the data, on the host.
     """
-    visited = np.asarray(visited_features(data, features))
-    missing = [(int(h), int(i)) for h, i in np.argwhere(np.all(visited == 0, axis=0))]
-    if missing:
-        h, i = missing[0]
-        warnings.warn(
-            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at "
-            "every step; their estimates are what ridge alone makes of them",
-            stacklevel=2,
-        )
-    return missing
+    visited = np.any(np.asarray(visited_features(data, features)) != 0, axis=0)
+    warn_of_unvisited(visited)
+    return [(int(h), int(i)) for h, i in np.argwhere(~visited)]
+
+
+def warn_of_unvisited(visited: Bool[Array, "H d"] | np.ndarray) -> None:
+    """Warn, naming the first, if a factor was never visited at a step; nothing where `visited` is traced."""
+    if isinstance(visited, jax.core.Tracer) or np.all(visited):
+        return
+    missing = np.argwhere(~np.asarray(visited))
+    h, i = missing[0]
+    warnings.warn(
+        f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at every "
+        "step; nothing is known of them",
+        stacklevel=3,
+    )
 
 
 def visited_features(data: OfflineData, features: Table | Features) -> Float[Array, "K H d"]:

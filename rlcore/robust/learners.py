@@ -52,7 +52,7 @@ def _rules(rules: Rules | None, released_code: bool) -> Rules:
     rules = Rules() if rules is None else rules
     if not released_code:
         return rules
-    return dataclasses.replace(rules, norm="released", floor=False, least="data")
+    return dataclasses.replace(rules, norm="released", floor=False, least="data", unvisited="estimate")
 
 
 # ---- estimates: (Regression, level float[d]) -> float[d] -------------------------------------------------------------
@@ -185,9 +185,8 @@ def r2pvi(
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
       features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H,
       d]; penalty: beta >= 0, float[] or float[H]; ridge: gamma > 0; centred: regress deviations from the least next
-      value, so that a factor without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0; as the
-      paper has it, False, KL takes such a factor for worth H), static; rules: see `Rules`; cap: float[H]; scale:
-      weights of samples.
+      value, so that ridge pulls towards it rather than, for KL, towards H, static; rules: see `Rules`; cap: float[H];
+      scale: weights of samples.
     Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
       range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for

@@ -268,8 +268,15 @@ def test_a_factor_without_data_is_pessimistic_and_named():
             found.weights[:, 1:], found.least[:, None] * jnp.ones((1, 2)) if name != "chi2" else 0
         )
         assert jnp.all(found.values[0, 1:] < found.values[0, 0])
-    # the uncentred KL regression shrinks towards the horizon instead
-    assert jnp.all(LEARN(data, space, None, "kl", 0.3, 0.1, 1.0).weights[:, 1:] == 2)
+    # the uncentred KL regression shrinks towards the horizon instead, and is not believed
+    for rules, worth in ((Rules(), None), (Rules(unvisited="estimate"), 2)):
+        found = LEARN(data, space, None, "kl", 0.3, 0.1, 1.0, rules=rules)
+        np.testing.assert_array_equal(found.visited, np.eye(3, dtype=bool)[:1].repeat(2, axis=0))
+        assert jnp.all(found.weights[:, 1:] == (found.least[:, None] if worth is None else worth))
+    with pytest.warns(UserWarning, match="found no visit to factor 1 at step 0"):
+        r2pvi(data, space, None, "tv", 0.3, 0.1)
+    with pytest.raises(ValueError, match="unvisited: found 'best'"):
+        Rules(unvisited="best")
     model = simulated()
     start = sample_trajectories(jax.random.key(0), model, uniform(model), 10)
     with pytest.warns(UserWarning, match="factor 1 at step 0"):
