@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.linear_mdps import random_linear_mdp
-from rlcore.claims import Bound, Chance, Exact, Falsifier, Sampled, derived_here, paper, released_code, statement
+from rlcore.claims import Bound, Exact, Falsifier, derived_here, paper, released_code, statement
 from rlcore.robust import (
     LinearMDP,
     OfflineData,
@@ -230,54 +230,6 @@ def pessimism_in_balls(instance, penalty=1.0):
     learned = drpvi(data, space_of(model), None, radius, penalty)
     report = verify(model, learned, "tv", radius, constrained=True)
     return conclusions(report, model.factors.shape[0], report.event)
-
-
-class Folds(NamedTuple):
-    """A linear MDP and a price."""
-
-    model: LinearMDP
-    price: Array
-
-
-def fold_instance(key, **sizes):
-    """G, price in [0.2, 1]."""
-    return Folds(random_linear_mdp(key, **sizes), 0.2 + 0.8 * jax.random.uniform(jax.random.fold_in(key, 1)))
-
-
-@statement(
-    "robust/C10b",
-    "TV, split samples: P(E) >= 1 - delta, beta_h = R_h (sqrt(2 log(H/delta) + d log(1+n/(g d)))/2 + sqrt(g d))",
-    falsifiers=[Falsifier("the penalty (a fiftieth of it)", {"times": 0.02}, share=0.8)],
-    origin=derived_here("docs/proofs/robust.md, C10b", R2PVI),
-    proof="docs/proofs/robust.md#c10b",
-    generator=fold_instance,
-    cases=[{"num_states": 4, "num_actions": 3, "horizon": 3, "num_factors": 3}],
-    chance=Chance(kind="probability", replicates=128, cap=1024),
-)
-def split_samples(instance, keys, times=1.0, folds=30, gamma=1.0, delta=0.2):
-    model, price = instance
-    horizon, d, _ = model.factors.shape
-    reward = rewards(model)
-
-    def fails(key):
-        data = sample_trajectories(key, model, uniform_policy(model), horizon * folds)
-        value, good = jnp.zeros(model.factors.shape[2]), True
-        for h in reversed(range(horizon)):
-            rows = slice(h * folds, (h + 1) * folds)
-            fitted = ridge(model.features[data.states[rows, h], data.actions[rows, h]], gamma)
-            least = jnp.min(value)
-            # Given the later folds the value is fixed, and targets lie in an interval of length `length`.
-            length = jnp.minimum(price, span(value))
-            weights = least + fitted.fit(jnp.minimum(value[data.states[rows, h + 1]] - least, price))
-            noise = jnp.sqrt(2 * jnp.log(horizon / delta) + d * jnp.log1p(folds / (gamma * d))) / 2
-            bonus = times * length * (noise + jnp.sqrt(gamma * d)) * fitted.spread
-            truth = model.factors[h] @ jnp.minimum(value, least + price)
-            good = good & jnp.all(jnp.abs(weights - truth) <= bonus + 1e-12)
-            q = reward[h] + model.features @ (weights - bonus)
-            value = jnp.max(jnp.clip(q, 0, horizon - h), axis=1)
-        return jnp.where(good, 0.0, 1.0)
-
-    return Sampled(jax.vmap(fails)(keys), delta, 0.0, 1.0, 1.0)
 
 
 # ---- C11: coverage ---------------------------------------------------------------------------------------------------
