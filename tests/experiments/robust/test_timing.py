@@ -74,7 +74,8 @@ def test_every_reference_is_measured_and_the_figure_draws():
     ratio = timing.ratios(data)
     learner = {name: i for i, name in enumerate(timing.LEARNERS)}
     expected = seconds[0, learner["DRPVI"], 1] / seconds[0, learner["R2PVI-TV"], 1]
-    assert ratio["library"] == (1000, pytest.approx(expected)) and ratio["loops"][0] == 100
+    assert ratio["library"][0] == 1000 and ratio["library"][1].value == pytest.approx(expected)
+    assert ratio["loops"][0] == 100  # the largest where both ran
     figure = timing.plot(data)
     assert len(figure.axes) == 3 and all(axis.get_xlabel() for axis in figure.axes)
     figure.canvas.draw()
