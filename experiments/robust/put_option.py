@@ -140,8 +140,10 @@ REFERENCES = _references()
 
 def lattice_policy(estimate, features, rules, cap=None):
     """The learned rule at every node of the test lattice, int[H, H + 1]. Cost: H^2 d."""
-    at = lambda step, prices: act(estimate, features, step, prices, rules, cap)  # noqa: E731
-    return jax.vmap(at)(jnp.arange(HORIZON), lattice_prices(START))
+    prices = lattice_prices(START)
+    left = HORIZON - jnp.arange(HORIZON, dtype=prices.dtype)
+    at = lambda step, prices, left: act(estimate, features, step, prices, rules, left if cap is None else cap)  # noqa: E731
+    return jax.vmap(at)(jnp.arange(HORIZON), prices, left)
 
 
 def exact_return(policy, up_probability):
