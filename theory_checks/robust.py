@@ -473,7 +473,9 @@ def one_step_gap(instance, times=1.0):
     "robust/C7",
     "The ball's plan is the regularised one at its own prices lambda_{h,i}: w = sigma_lambda - lambda rho, same values",
     falsifiers=[
-        Falsifier("one price per step and factor (one for all, the best of 40)", {"common": True}, share=0.9),
+        Falsifier(
+            "one price per step and factor (one for all: the best of 40 and of its own)", {"common": True}, share=0.9
+        ),
     ],
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
@@ -498,7 +500,9 @@ def priced_ball(instance, common=False):
         price = levels_of_radius(model, name, radius)
         spread = jax.vmap(span)(ball.values[1:])
         if common:
-            grid = jax.vmap(lambda x: jnp.full((horizon, d), x))(jnp.geomspace(0.01, 10.0, 40))
+            # Were one price enough, it would be among the instance's own.
+            tried = jnp.concatenate([jnp.geomspace(0.01, 10.0, 40), price[:-1].ravel()])
+            grid = jax.vmap(lambda x: jnp.full((horizon, d), x))(tried)
             miss = jnp.min(jax.vmap(lambda p: jnp.max(jnp.abs(priced(p) - ball.values[0])))(grid))
         else:
             miss = jnp.max(jnp.abs(priced(price) - ball.values[0]))
@@ -643,6 +647,54 @@ def entropic_risk(instance, discount=1.0, mixed=False):
         return -price * jax.nn.logsumexp(-total / price, b=chance)
 
     return identity(value, jnp.stack([risk(s) for s in range(3)]), 6.0 + price)
+
+
+def blurred_instance(key, **sizes):
+    """G with features and factors halfway to uniform, so that kernels stay laws, and a price in [0.05, 0.2]."""
+    instance = random_instance(key, **sizes)
+    half = lambda x: x / 2 + 1 / (2 * x.shape[-1])  # noqa: E731
+    model = instance.model
+    model = LinearMDP(
+        0.3 * model.features + 0.7 / sizes["num_factors"], half(model.factors), model.reward_weights, model.initial
+    )
+    return instance._replace(model=model, price=0.05 + 0.15 * jax.random.uniform(jax.random.fold_in(key, 1)))
+
+
+@statement(
+    "robust/C8.factors",
+    "KL, deterministic policy, any features: V^{pi, lambda} >= -lambda log E^{pi, P0} exp(-sum of rewards / lambda)",
+    falsifiers=[
+        Falsifier(
+            "features on the simplex (moved away from those of the next action)",
+            {"skewed": True},
+            share=0.12,
+            generator=blurred_instance,
+        ),
+    ],
+    origin=derived_here("docs/proofs/robust.md, C8"),
+    proof="docs/proofs/robust.md#c8",
+    generator=random_instance,
+    project=nearby_instance,
+    cases=SIZES,
+)
+def neutral_to_factors(instance, skewed=False):
+    model, price = instance.model, instance.price
+    phi = model.features
+    if skewed:
+        phi = phi + 2 * (phi - jnp.roll(phi, 1, axis=1))
+    law = jnp.einsum("sad,hdt->hsat", phi, model.factors)
+    # A row of such features may leave the simplex: only kernels are compared.
+    valid = jnp.all(law >= 0)
+    policy = jnp.argmax(instance.policy, axis=2)
+    pick = lambda x, chosen: jnp.take_along_axis(x, chosen[:, None], axis=1)[:, 0]  # noqa: E731
+    robust = risk = jnp.zeros(phi.shape[0])
+    for h in reversed(range(model.factors.shape[0])):
+        reward = phi @ model.reward_weights[h]
+        worst = jax.vmap(lambda m, v=robust: regularised_kl(m, v, price).value)(model.factors[h])
+        robust = pick(reward + phi @ worst, policy[h])
+        step = jax.vmap(jax.vmap(lambda m, v=risk: regularised_kl(m, v, price).value))(jnp.where(valid, law[h], 1.0))
+        risk = pick(reward + step, policy[h])
+    return Bound(risk, robust, 2.0 * model.factors.shape[0] * (1 + price), applies=valid, trivial=1e3)
 
 
 @statement(

@@ -218,7 +218,7 @@ def r2pvi_truth(law, values, price):
 
 @statement(
     "robust/C12",
-    "DRPVI on its event: V^ <= V^{pi^, rho} <= V^{*, rho} and suboptimality <= 2 sum_h E^{pi*, worst of V^} Gamma_h",
+    "DRPVI on its event: V^ <= V^{pi^, rho} <= V^{*, rho}; suboptimality <= 2 sum E^{pi*, worst of V^} Gamma_h <= sup",
     falsifiers=[Falsifier("the event (no penalty)", {"penalty": 0.0}, share=0.15)],
     origin=paper("arXiv 2403.09621, Lemma D.1 (the deterministic core of Theorem 4.4)", DRPVI),
     proof="docs/proofs/robust.md#c10a",
@@ -277,7 +277,7 @@ def coverage(instance, spare=0):
     "robust/C14",
     "sum_k phi_k^T Lambda^{-1} phi_k <= d; 0 <= V^ <= H - h; DRPVI weights |theta + w|_2 <= 2 H sqrt(d K / gamma)",
     falsifiers=[Falsifier("Lambda holds all samples (the first tenth)", {"share": 0.1}, share=0.9)],
-    origin=paper("arXiv 2403.09621, Lemma G.2 for the weights", DRPVI),
+    origin=derived_here("docs/proofs/robust.md, C14; the third is Lemma G.2 of arXiv 2403.09621, read", DRPVI),
     proof="docs/proofs/robust.md#c14",
     generator=batch_instance,
     cases=BATCHES,

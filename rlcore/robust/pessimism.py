@@ -261,7 +261,7 @@ def act(
     Returns: int32[n]. Raises: ValueError: random ties without a key. Cost: n A d.
     """
     rules = Rules() if rules is None else rules
-    cap = features.horizon - step if cap is None else cap
+    cap = jnp.asarray(features.horizon - step if cap is None else cap, estimate.weights.dtype)
     if isinstance(features, Table):
         reward = features.rewards[step][states]
     else:
