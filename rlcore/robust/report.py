@@ -1,5 +1,7 @@
 """What is promised of one estimate in a known model, in words and numbers."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,15 +26,15 @@ def report(
     """The event, estimate <= robust value <= optimum, both upper bounds, and what no learner can beat, as text.
 
     Args: model, learned, divergence, level, constrained: as in `verify`; num_trajectories: K, of which the
-      lower bound speaks; None leaves it out. Values are means under the model's initial law; inequalities are checked at
-      every state.
+      lower bound speaks; None leaves it out. Values are means under the model's initial law; inequalities are checked
+      at every state.
     Returns: lines to print. Raises: as `verify`. Source: derived: docs/proofs/robust.md#c10a and #c13. Cost: three
       plans.
     """
     found = verify(model, learned, divergence, level, constrained)
     mean = lambda x: float(jnp.dot(model.initial, x))  # noqa: E731
     tolerance = 1e-9 * (1 + model.factors.shape[0])
-    ordered = lambda *xs: all(bool(np.all(x <= y + tolerance)) for x, y in zip(xs, xs[1:], strict=False))  # noqa: E731
+    ordered = lambda *xs: all(bool(np.all(x <= y + tolerance)) for x, y in itertools.pairwise(xs))  # noqa: E731
     step, factor = (int(i) for i in np.unravel_index(int(jnp.argmin(found.margin)), found.margin.shape))
     event = bool(found.event)
     values = (found.estimate, found.policy_value, found.optimum)
