@@ -79,6 +79,13 @@ def perturbed(model: LinearMDP, perturbation: Number) -> LinearMDP:
     return dataclasses.replace(model, factors=factors)
 
 
+def _check_sizes(concentration: Number, *sizes: int) -> None:
+    if min(sizes) < 1:
+        raise ValueError(f"sizes: found {sizes}, expected integers of at least 1")
+    if not isinstance(concentration, jax.core.Tracer) and not concentration > 0:
+        raise ValueError(f"concentration: found {concentration}, expected a number above 0")
+
+
 def random_linear_mdp(
     key: Key[Array, ""], num_states: int, num_actions: int, horizon: int, num_factors: int, concentration: Number = 0.5,
     zeros: Number = 0.2,
@@ -87,8 +94,10 @@ def random_linear_mdp(
 
     Args: sizes static; concentration: of both Dirichlet laws; zeros: chance that an entry of a factor is 0 (the largest
       entry of every factor stays).
-    Returns: LinearMDP. Source: derived: generator G of the specification. Cost: its size.
+    Returns: LinearMDP. Raises: ValueError: a size below 1, a concentration that is not above 0. Source: derived:
+      generator G of the specification. Cost: its size.
     """
+    _check_sizes(concentration, num_states, num_actions, horizon, num_factors)
     feature_key, factor_key, weight_key, zero_key = jax.random.split(key, 4)
     alpha = lambda n: jnp.full(n, concentration)  # noqa: E731
     features = jax.random.dirichlet(feature_key, alpha(num_factors), (num_states, num_actions))
@@ -111,7 +120,7 @@ def hard_instance(signs: Float[Array, "H d"], gain: Number, leak: Number | None 
     """
     traced = lambda x: isinstance(x, jax.core.Tracer)  # noqa: E731
     signs = jnp.asarray(signs, float)
-    if signs.ndim != 2 or not (traced(signs) or bool(jnp.all(jnp.abs(signs) == 1))):
+    if signs.ndim != 2 or not (traced(signs) or np.all(np.abs(np.asarray(signs)) == 1)):
         raise ValueError(f"signs: found shape {signs.shape}, {signs}, expected [H, d] of -1 and 1")
     if not traced(gain) and not 0 < gain <= 1:
         raise ValueError(f"gain: found {gain}, expected a number in (0, 1]")
@@ -136,8 +145,9 @@ def tabular(
     """A random tabular problem with one-hot features: its d-rectangular sets are (s, a)-rectangular.
 
     Args: sizes static; concentration: of the Dirichlet law of the kernel rows. Returns: LinearMDP, d = S A.
-    Source: derived. Cost: its size, (S A)^2.
+    Raises: ValueError: a size below 1, a concentration that is not above 0. Source: derived. Cost: its size, (S A)^2.
     """
+    _check_sizes(concentration, num_states, num_actions, horizon)
     kernel_key, reward_key = jax.random.split(key)
     shape = (horizon, num_states, num_actions)
     transition = jax.random.dirichlet(kernel_key, jnp.full(num_states, concentration), shape)

@@ -36,6 +36,16 @@ def lattice_prices(
     return initial_price * jnp.exp(ups * 1.0 * jnp.log(up) + downs * 1.0 * jnp.log(down))
 
 
+def _check(horizon: int, up_probability: Number, **positive: Number) -> None:
+    if horizon < 1:
+        raise ValueError(f"horizon: found {horizon}, expected an integer of at least 1")
+    if not isinstance(up_probability, jax.core.Tracer) and not 0 <= float(up_probability) <= 1:
+        raise ValueError(f"up_probability: found {up_probability}, expected a number in [0, 1]")
+    for name, x in positive.items():
+        if not isinstance(x, jax.core.Tracer) and not 0 < float(x) < np.inf:
+            raise ValueError(f"{name}: found {x}, expected a finite number above 0")
+
+
 def lattice(
     up_probability: Number,
     initial_price: Number = 100.0,
@@ -54,13 +64,7 @@ def lattice(
       horizon below 1, prices that are not positive.
     Source: released code of Tang, Liu and Xu (2024), after Ma et al. (2022). Cost: H^2.
     """
-    if horizon < 1:
-        raise ValueError(f"horizon: found {horizon}, expected an integer of at least 1")
-    if not isinstance(up_probability, jax.core.Tracer) and not 0 <= float(up_probability) <= 1:
-        raise ValueError(f"up_probability: found {up_probability}, expected a number in [0, 1]")
-    for name, x in (("initial_price", initial_price), ("strike", strike), ("up", up), ("down", down)):
-        if not isinstance(x, jax.core.Tracer) and not 0 < float(x) < np.inf:
-            raise ValueError(f"{name}: found {x}, expected a finite number above 0")
+    _check(horizon, up_probability, initial_price=initial_price, strike=strike, up=up, down=down)
     s = horizon + 1
     prices = lattice_prices(initial_price, horizon, up, down)
     ups = np.arange(s, dtype=np.int32)
@@ -142,8 +146,11 @@ def sample_prices(
     """Trajectories that never exercise, from one initial price, as the released code collects them.
 
     Args: num_trajectories: K, static; the rest as in `lattice`. Returns: OfflineData, states float[K, H + 1].
-    Source: released code of Tang, Liu and Xu (2024). Cost: K H.
+    Raises: ValueError: no trajectory, and as `lattice`. Source: released code of Tang, Liu and Xu (2024). Cost: K H.
     """
+    if num_trajectories < 1:
+        raise ValueError(f"num_trajectories: found {num_trajectories}, expected an integer of at least 1")
+    _check(horizon, up_probability, initial_price=initial_price, up=up, down=down)
     rises = jax.random.bernoulli(key, up_probability, (num_trajectories, horizon))
     factors = jnp.where(rises, jnp.asarray(up), jnp.asarray(down))
     start = jnp.ones((num_trajectories, 1), factors.dtype)

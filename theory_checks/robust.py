@@ -105,6 +105,29 @@ def random_instance(key, **sizes):
     return Instance(model, log_uniform(price_key, 0.05, 4.0), log_uniform(radius_key, 0.02, 0.8), policy, factors)
 
 
+def simplex(x):
+    """Rows made laws again: negative entries to 0, then normalised; a row without mass becomes uniform."""
+    kept = jnp.maximum(x, 0.0)
+    total = jnp.sum(kept, axis=-1, keepdims=True)
+    return jnp.where(total > 0, kept / jnp.where(total > 0, total, 1.0), 1 / x.shape[-1])
+
+
+def nearby_law(instance):
+    """Project a perturbed `random_law` back: laws on the simplex, values in [0, 3], price and radius within range."""
+    law, values, others, price, radius = instance
+    return Law(
+        simplex(law), jnp.clip(values, 0, 3), simplex(others), jnp.clip(price, 0.05, 5.0), jnp.clip(radius, 0.003, 1.0)
+    )
+
+
+def nearby_instance(instance):
+    """Project a perturbed `random_instance` back: features, factors and policies on the simplex, rewards in [0, 1]."""
+    model, price, radius, policy, factors = instance
+    weights = jnp.clip(model.reward_weights, 0, 1)
+    model = LinearMDP(simplex(model.features), simplex(model.factors), weights, simplex(model.initial))
+    return Instance(model, jnp.clip(price, 0.05, 4.0), jnp.clip(radius, 0.02, 0.8), simplex(policy), simplex(factors))
+
+
 def mean_of(law, values):
     """E_m V."""
     return jnp.dot(law, values, precision="highest")
@@ -159,6 +182,7 @@ def operator_statement(name, formula, falsifier, generator):
         origin=as_quoted(f"{SLIDES}, the dual; the exact solution is derived in docs/proofs/robust.md", R2PVI),
         proof="docs/proofs/robust.md#c1",
         generator=random_law,
+        project=nearby_law,
         cases=STATES,
     )
     def claim(instance, value_of=None):
@@ -196,6 +220,7 @@ chi2_dual = operator_statement(
     origin=derived_here("docs/proofs/robust.md, C1; total variation as in Liu and Xu 2024", DRPVI),
     proof="docs/proofs/robust.md#c1",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def ball_dual(instance, times=1.0):
@@ -235,6 +260,7 @@ def ball_error(name, radius, spread):
     origin=as_quoted(f"{SLIDES}, Propositions 3.2 and 3.3; proof derived", R2PVI),
     proof="docs/proofs/robust.md#c2",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def bellman(instance, move=0.0):
@@ -330,6 +356,7 @@ def greedy_is_optimal(instance, robust=True):
     origin=derived_here("docs/proofs/robust.md, C3; the slides state it", R2PVI),
     proof="docs/proofs/robust.md#c3",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def linear_q(instance, rectangular="d", names=NAMES):
@@ -355,6 +382,7 @@ def linear_q(instance, rectangular="d", names=NAMES):
     origin=derived_here("docs/proofs/robust.md, C4"),
     proof="docs/proofs/robust.md#c4",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def ordering(instance, reverse=False, names=NAMES, constrained=False):
@@ -393,6 +421,7 @@ def ordering(instance, reverse=False, names=NAMES, constrained=False):
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def concave_in_price(instance, optimal=False):
@@ -419,6 +448,7 @@ def concave_in_price(instance, optimal=False):
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def one_step_gap(instance, times=1.0):
@@ -443,11 +473,14 @@ def one_step_gap(instance, times=1.0):
     "robust/C7",
     "The ball's plan is the regularised one at its own prices lambda_{h,i}: w = sigma_lambda - lambda rho, same values",
     falsifiers=[
-        Falsifier("one price per step and factor (one for all, the best of 40)", {"common": True}, share=0.9),
+        Falsifier(
+            "one price per step and factor (one for all: the best of 40 and of its own)", {"common": True}, share=0.9
+        ),
     ],
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def priced_ball(instance, common=False):
@@ -467,7 +500,9 @@ def priced_ball(instance, common=False):
         price = levels_of_radius(model, name, radius)
         spread = jax.vmap(span)(ball.values[1:])
         if common:
-            grid = jax.vmap(lambda x: jnp.full((horizon, d), x))(jnp.geomspace(0.01, 10.0, 40))
+            # Were one price enough, it would be among the instance's own.
+            tried = jnp.concatenate([jnp.geomspace(0.01, 10.0, 40), price[:-1].ravel()])
+            grid = jax.vmap(lambda x: jnp.full((horizon, d), x))(tried)
             miss = jnp.min(jax.vmap(lambda p: jnp.max(jnp.abs(priced(p) - ball.values[0])))(grid))
         else:
             miss = jnp.max(jnp.abs(priced(price) - ball.values[0]))
@@ -484,6 +519,7 @@ def priced_ball(instance, common=False):
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def weak_duality(instance, pay=1.0):
@@ -529,6 +565,7 @@ def frozen_instance(key, **sizes):
     origin=derived_here("docs/proofs/robust.md, C6"),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def shrunk_range(instance, divergence="tv"):
@@ -557,6 +594,7 @@ def shrunk_range(instance, divergence="tv"):
     origin=paper("arXiv 2403.09621, Lemma 5.1", DRPVI),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def shrunk_range_of_balls(instance, divergence="tv"):
@@ -611,6 +649,54 @@ def entropic_risk(instance, discount=1.0, mixed=False):
     return identity(value, jnp.stack([risk(s) for s in range(3)]), 6.0 + price)
 
 
+def blurred_instance(key, **sizes):
+    """G with features and factors halfway to uniform, so that kernels stay laws, and a price in [0.05, 0.2]."""
+    instance = random_instance(key, **sizes)
+    half = lambda x: x / 2 + 1 / (2 * x.shape[-1])  # noqa: E731
+    model = instance.model
+    model = LinearMDP(
+        0.3 * model.features + 0.7 / sizes["num_factors"], half(model.factors), model.reward_weights, model.initial
+    )
+    return instance._replace(model=model, price=0.05 + 0.15 * jax.random.uniform(jax.random.fold_in(key, 1)))
+
+
+@statement(
+    "robust/C8.factors",
+    "KL, deterministic policy, any features: V^{pi, lambda} >= -lambda log E^{pi, P0} exp(-sum of rewards / lambda)",
+    falsifiers=[
+        Falsifier(
+            "features on the simplex (moved away from those of the next action)",
+            {"skewed": True},
+            share=0.12,
+            generator=blurred_instance,
+        ),
+    ],
+    origin=derived_here("docs/proofs/robust.md, C8"),
+    proof="docs/proofs/robust.md#c8",
+    generator=random_instance,
+    project=nearby_instance,
+    cases=SIZES,
+)
+def neutral_to_factors(instance, skewed=False):
+    model, price = instance.model, instance.price
+    phi = model.features
+    if skewed:
+        phi = phi + 2 * (phi - jnp.roll(phi, 1, axis=1))
+    law = jnp.einsum("sad,hdt->hsat", phi, model.factors)
+    # A row of such features may leave the simplex: only kernels are compared.
+    valid = jnp.all(law >= 0)
+    policy = jnp.argmax(instance.policy, axis=2)
+    pick = lambda x, chosen: jnp.take_along_axis(x, chosen[:, None], axis=1)[:, 0]  # noqa: E731
+    robust = risk = jnp.zeros(phi.shape[0])
+    for h in reversed(range(model.factors.shape[0])):
+        reward = phi @ model.reward_weights[h]
+        worst = jax.vmap(lambda m, v=robust: regularised_kl(m, v, price).value)(model.factors[h])
+        robust = pick(reward + phi @ worst, policy[h])
+        step = jax.vmap(jax.vmap(lambda m, v=risk: regularised_kl(m, v, price).value))(jnp.where(valid, law[h], 1.0))
+        risk = pick(reward + step, policy[h])
+    return Bound(risk, robust, 2.0 * model.factors.shape[0] * (1 + price), applies=valid, trivial=1e3)
+
+
 @statement(
     "robust/C8.cvar",
     "TV ball: sigma^rho = rho min V + (1 - rho) CVaR_{1 - rho}, the mean of the lowest 1 - rho mass",
@@ -622,6 +708,7 @@ def entropic_risk(instance, discount=1.0, mixed=False):
     origin=derived_here("docs/proofs/robust.md, C8"),
     proof="docs/proofs/robust.md#c8",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def ball_of_cvar(instance, everywhere=True):

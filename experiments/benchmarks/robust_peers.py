@@ -65,29 +65,41 @@ def rlcore_figure(instance):
 
 
 # ---- Training. Instance: trajectories. Answer: the weights float[H, d].
+MOST_LOOPED = 1000  # trajectories: the loops take a second per thousand, and the searches half a minute
 
 
 def rlcore_training(instance):
     """One training run on the put option with 30 features for every learner, sampling left out."""
     jax = _jax()
     from envs.put_option import hat_features, sample_prices
-    from rlcore.robust import drpvi, drvi_l, pevi, r2pvi, va_drpvi, va_r2pvi
+    from experiments.benchmarks.robust_loops import LEARNERS, PENALTY, library
+    from rlcore.robust import Rules, r2pvi, va_drpvi, va_r2pvi
 
     features = hat_features()
     data = sample_prices(jax.random.key(0), int(instance["trajectories"]))
-    learners = {
-        "PEVI": lambda d: pevi(d, features, None, 0.1),
-        "R2PVI-TV": lambda d: r2pvi(d, features, None, "tv", 3.0, 0.1),
-        "R2PVI-KL": lambda d: r2pvi(d, features, None, "kl", 3.0, 0.1),
-        "R2PVI-chi2": lambda d: r2pvi(d, features, None, "chi2", 3.0, 0.1),
-        "DRPVI": lambda d: drpvi(d, features, None, 0.1, 0.1),
-        "VA-DRPVI": lambda d: va_drpvi(d, features, None, 0.1, 0.1),
-        "VA-R2PVI-TV": lambda d: va_r2pvi(d, features, None, "tv", 3.0, 0.1),
-        "DRVI-L": lambda d: drvi_l(d, features, None, 0.025, 0.1),
+    rules = Rules("released", floor=False, least="data")
+    learners = {name: library(name, features) for name in LEARNERS if name != "DRPVI, exact cuts"}
+    learners |= {
+        "R2PVI-chi2": lambda d: r2pvi(d, features, None, "chi2", 3.0, PENALTY, rules=rules),
+        "VA-DRPVI": lambda d: va_drpvi(d, features, None, 0.1, PENALTY, rules=rules),
+        "VA-R2PVI-TV": lambda d: va_r2pvi(d, features, None, "tv", 3.0, PENALTY, rules=rules),
     }
     chosen = str(instance["learners"]).split(", ") if str(instance["learners"]) else learners
     prepare = lambda name: (_compiled(jax, lambda d: learners[name](d).weights, data), 1)  # noqa: E731
     return {name: functools.partial(prepare, name) for name in chosen}
+
+
+def loops_training(instance):
+    """The same runs as plain loops with Nelder-Mead, in the manner of the released code."""
+    jax = _jax()
+    from envs.put_option import hat_features, sample_prices
+    from experiments.benchmarks.robust_loops import LEARNERS, paths, train
+
+    if instance["trajectories"] > MOST_LOOPED:
+        return {}
+    given = paths(sample_prices(jax.random.key(0), int(instance["trajectories"])), hat_features())
+    chosen = str(instance["learners"]).split(", ") if str(instance["learners"]) else LEARNERS
+    return {name: lambda name=name: ((functools.partial(train, name, given), None), 1) for name in chosen}
 
 
 # ---- Operators. Instance: laws[N, S], values[N, S], level, few. Answer: worst cases float[n] of the first problems.
@@ -182,7 +194,7 @@ def _compiled(jax, function, *arguments):
 
 SOLVERS = {
     "figure": {"rlcore": (rlcore_figure, "rlcore")},
-    "training": {"rlcore": (rlcore_training, "rlcore")},
+    "training": {"rlcore": (rlcore_training, "rlcore"), "loops": (loops_training, "scipy")},
     "operators": {
         "rlcore": (rlcore_operators, "rlcore"),
         "NumPy": (numpy_operators, "numpy"),

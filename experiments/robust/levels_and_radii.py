@@ -116,9 +116,8 @@ def plot(data):
             low, middle, high = np.quantile(rows, [0.1, 0.5, 0.9], axis=1)
             axis.fill_between(radii, low, high, alpha=0.2, color=figures.COLOURS[i], linewidth=0)
             axis.plot(radii, middle, label="median, 10–90%", **figures.line_style(i))
-            for factor in range(rows.shape[1] // max(1, rows.shape[1] // 6)):
-                axis.plot(radii, rows[:, factor], color="grey", linewidth=0.5)
-            axis.plot([], [], color="grey", linewidth=0.5, label="one step and factor")
+            axis.plot(radii, rows[:, :6], color="grey", linewidth=0.5)  # of the first instance
+            axis.plot([], [], color="grey", linewidth=0.5, label="six steps and factors")
             axis.set(xscale="log", xlabel=r"radius $\rho$", ylabel=r"price $\lambda^*$ [value]")
             axis.set_title(NAMES[divergence])
             axis.legend(fontsize=7)
@@ -127,8 +126,10 @@ def plot(data):
             axes[3].plot(RADIUS, MEDIANS[divergence], "x", color=figures.COLOURS[i], markersize=6)
             exact = np.maximum(data["error"].sel(divergence=divergence).max("model"), 1e-17)
             axes[3].plot(radii, exact, color=figures.COLOURS[i], linewidth=0.8, linestyle=":")
-        axes[3].set(xscale="log", yscale="log", xlabel=r"radius $\rho$", ylabel="largest error of $V$")
-        axes[3].set_title("one common price (dotted: the exact map)")
+        axes[3].set(xscale="log", yscale="log", xlabel=r"radius $\rho$", ylabel="largest error of a value")
+        axes[3].set_title("common price, step 0 (dotted: exact map)")
         axes[3].legend(fontsize=7)
-        figure.suptitle(f"{data.sizes['model']} random instances; crosses: prototype, 20 instances", fontsize=9)
+        figure.suptitle(
+            f"A study: {data.sizes['model']} random instances; crosses: prototype, 20 of a law not recorded", fontsize=9
+        )
     return figure

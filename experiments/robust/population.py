@@ -135,5 +135,5 @@ def plot(data):
             axis.set(xscale="log", xlabel=r"level $\lambda$ [value]", title=rf"leak $\ell = {leak:g}$")
         axes[0].set_ylabel("return of the robust optimum at $q = 1$")
         axes[0].legend(loc="center left")
-        figure.suptitle("Known model; lines shifted by 0.012; dotted: switches of the prototype", fontsize=9)
+        figure.suptitle("A study, known model; lines shifted by 0.012; dotted: switches of the prototype", fontsize=9)
     return figure

@@ -54,6 +54,8 @@ RELEASED_CODE = {
     "DRVI-L, 0.025": (6.719, 4.920, 2.216, 0.403, 0),
     "R2PVI-KL, 3": (11.476, 7.272, 1.303, 0.032, 0),
     "R2PVI-chi2, 3": (4.619, 4.099, 2.197, 0.549, 0),
+    "VA-DRPVI, 0.2": (2.296, 1.992, 1.351, 0.569, 0),
+    "VA-R2PVI-TV, 1": (2.218, 1.982, 1.388, 0.591, 0),
 }
 # Means of 90 runs of this project's NumPy prototype, new paths, exact lattice.
 PROTOTYPE = {
@@ -77,6 +79,8 @@ RUN_SD = {
     "DRVI-L, 0.025": (1.19, 0.07, 0),
     "R2PVI-KL, 3": (0.58, 0.05, 0),
     "R2PVI-chi2, 3": (0.91, 0.04, 0),
+    "VA-DRPVI, 0.2": (0.96, 0.39, 0.41),
+    "VA-R2PVI-TV, 1": (0.79, 0.31, 0.41),
 }
 EPISODE_SD = {
     "PEVI": (1.12, 2.28, 0),
@@ -89,6 +93,8 @@ EPISODE_SD = {
     "DRVI-L, 0.025": (1.35, 2.59, 0),
     "R2PVI-KL, 3": (2.32, 2.91, 0),
     "R2PVI-chi2, 3": (0.84, 2.13, 0),
+    "VA-DRPVI, 0.2": (0, 0, 0),  # not measured, left out
+    "VA-R2PVI-TV, 1": (0, 0, 0),
 }
 # The released code at level .025, below H / 745.
 UNDERFLOW = (21.35, 9.57, 1.30, 0.03, 0)
@@ -134,8 +140,10 @@ REFERENCES = _references()
 
 def lattice_policy(estimate, features, rules, cap=None):
     """The learned rule at every node of the test lattice, int[H, H + 1]. Cost: H^2 d."""
-    at = lambda step, prices: act(estimate, features, step, prices, rules, cap)  # noqa: E731
-    return jax.vmap(at)(jnp.arange(HORIZON), lattice_prices(START))
+    prices = lattice_prices(START)
+    left = HORIZON - jnp.arange(HORIZON, dtype=prices.dtype)
+    at = lambda step, prices, left: act(estimate, features, step, prices, rules, left if cap is None else cap)  # noqa: E731
+    return jax.vmap(at)(jnp.arange(HORIZON), prices, left)
 
 
 def exact_return(policy, up_probability):
@@ -327,7 +335,7 @@ def plot(data):
                 left.plot(coarse, PROTOTYPE[name], "x", markersize=5, color=figures.COLOURS[i])
         left.plot([], [], "ko", markersize=4, label="released code, 3 runs")
         left.plot([], [], "kx", markersize=5, label="prototype, 90 runs")
-        left.set(ylabel="expected payoff", title="learned from 100 paths at $p = 0.5$")
+        left.set(ylabel="expected payoff", title=r"learned at $p = 0.5$; numbers: $\lambda$ or $\rho$")
         for i, name in enumerate(LATTICE):
             centre.plot(UPS, data["exact"].sel(rule=name), label=name, **figures.line_style(i))
             known = [(p, v) for p, v in zip(UPS, LATTICE[name], strict=True) if v is not None]
@@ -341,7 +349,7 @@ def plot(data):
             line = middle["kl"].sel(regression=name, up=0.2)
             right.plot(data["level"], line, label=name, **figures.line_style(i))
         right.axvline(HORIZON / 745, color="grey", linewidth=0.8)
-        right.annotate("$H / 745$", (HORIZON / 745, 0.5), rotation=90, fontsize=7, ha="right", color="grey")
+        right.annotate("$H / 745$", (HORIZON / 745, 11.0), rotation=90, fontsize=7, ha="left", color="grey")
         right.set(xscale="log", xlabel=r"level $\lambda$ [money per nat]", ylim=(0, 25))
         right.set(ylabel="expected payoff at $p = 0.2$", title="R2PVI-KL: what a small level does")
         right.legend(fontsize=6.5, loc="upper right")

@@ -83,19 +83,34 @@ PROTOTYPE_SIGN = (1.393, 1.202, 1.012)
 # Of the first action's lean <xi, a> over data sets, as measured here: all returns are linear in it.
 LEAN_SD = {"PEVI": 0.069, "R2PVI-TV": 0.02, "R2PVI-KL": 0.145, "R2PVI-chi2": 0.155, "DRPVI": 0.046}
 LEAN_SD_SIGN = 0.025
-LEAN_SD_B = 0.12  # of R2PVI-TV at the larger tilt, and of both learners of panel (c)
-EPISODE_SD = 0.8  # of one test episode's return
+LEAN_SD_B = {0.1: 0.072, 0.2: 0.072, 0.3: 0.121, 0.6: 0.128}  # of R2PVI-TV at the larger tilt, by level
+LEAN_SD_C = {"DRPVI": (0.094, 0.105, 0.033), "R2PVI-TV": (0.048, 0.116, 0.117)}  # at the levels compared
 
 
-def _slope(target):
+def _going_on(tilt):
+    """Mean and mean square of what state x2 pays from step 1 on, all bits set: jump at once, a step later, or fail."""
+    jump = 0.3 + tilt
+    chances = np.array([jump, 0.999 * (1 - jump), 0.001 * (1 - jump)])
+    paid = jump + np.array([1, jump, 0])
+    return float(chances @ paid), float(chances @ paid**2)
+
+
+def _slope(target, tilt=TILT):
     """d return / d lean: 2 (1 - q) from the goal, less what going on is worth."""
-    return abs(2 * (1 - target) - 1.24975)
+    return abs(2 * (1 - target) - _going_on(tilt)[0])
 
 
-def _theirs(lean_sd, target, datasets=20, episodes=2000):
+def _episode_sd(target, tilt=TILT):
+    """Largest standard deviation of one test episode's return over leans of the first action."""
+    jump, (mean, square) = 0.3 + tilt * np.linspace(-1, 1, 41), _going_on(tilt)
+    first = 2 * jump * (1 - target) + (1 - jump) * mean
+    return float(np.sqrt(np.max(4 * jump * (1 - target) + (1 - jump) * square - first**2)))
+
+
+def _theirs(lean_sd, target, datasets=20, episodes=2000, tilt=TILT):
     """Two standard errors of a mean over data sets, each with test episodes, and the reading error."""
-    noise = 0 if episodes is None else EPISODE_SD**2 / episodes
-    return 0.001 + 2 * float(np.sqrt((lean_sd * _slope(target)) ** 2 / datasets + noise))
+    noise = 0 if episodes is None else _episode_sd(target, tilt) ** 2 / episodes
+    return 0.001 + 2 * float(np.sqrt((lean_sd * _slope(target, tilt)) ** 2 / datasets + noise))
 
 
 def _references():
@@ -126,21 +141,21 @@ def _references():
         )
     for level, row in PUBLISHED_B.items():
         for q in (0.0, 1.0):
-            error = _theirs(LEAN_SD_B, q)
+            error = _theirs(LEAN_SD_B[level], q, tilt=TILT_B)
             kind = "read from a published figure"
             out[f"(b) level {level:g}, q = {q:g}, published"] = Reference(
                 row[round(5 * q)], error, kind, "figure 1 (b)"
             )
     for level, row in PROTOTYPE_B.items():
         for q, value in zip((0.0, 1.0), row, strict=True):
-            error = _theirs(LEAN_SD_B, q, 200, None)
+            error = _theirs(LEAN_SD_B[level], q, 200, None, TILT_B)
             out[f"(b) level {level:g}, q = {q:g}"] = Reference(value, error, mine, "specification of the family, 5.1")
     for name, row in PUBLISHED_C.items():
-        for i in (0, 4, 9):
-            error = _theirs(LEAN_SD_B, TARGET_C)
+        for i, lean_sd in zip((0, 4, 9), LEAN_SD_C[name], strict=True):
+            error = _theirs(lean_sd, TARGET_C)
             kind, where = "read from a published figure", "figure 1 (c), as in the repository"
             out[f"(c) {name}, level {LEVELS[i]:.2g}, published"] = Reference(row[i], error, kind, where)
-            error = _theirs(LEAN_SD_B, TARGET_C, 60, None)
+            error = _theirs(lean_sd, TARGET_C, 60, None)
             out[f"(c) {name}, level {LEVELS[i]:.2g}"] = Reference(
                 PROTOTYPE_C[name][i], error, mine, "specification of the family, 5.1"
             )

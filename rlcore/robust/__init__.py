@@ -31,6 +31,7 @@ from rlcore.robust.operators import WorstCase
 from rlcore.robust.pessimism import Estimate, Rules, act
 from rlcore.robust.planning import RobustValues, evaluate, levels_of_radius, nominal_values, plan
 from rlcore.robust.regularised import regularised_chi2, regularised_kl, regularised_tv
+from rlcore.robust.report import report
 from rlcore.robust.worst_case import worst_case
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "regularised_kl",
     "regularised_tv",
     "regularised_wasserstein",
+    "report",
     "rewards",
     "sample_trajectories",
     "table",

@@ -27,8 +27,15 @@ def estimate_model(
     Args: features: Table [S, A, d]; reward_weights: float[H, d]; scale: float[K], weights of trajectories, 1 by
       default; smoothing: share of the uniform law mixed in, so that no state is impossible. A factor without data is
       uniform.
-    Returns: LinearMDP, its initial law the empirical one. Source: derived (plug-in). Cost: H (K d^2 + d^3 + K d S).
+    Returns: LinearMDP, its initial law the empirical one. Raises: ValueError: features without a table, a ridge that is
+      not above 0, a smoothing off [0, 1]. Source: derived (plug-in). Cost: H (K d^2 + d^3 + K d S).
     """
+    if not isinstance(features, Table):
+        raise ValueError(f"features: found {type(features).__name__}, expected a Table")
+    if not isinstance(ridge, jax.core.Tracer) and not ridge > 0:
+        raise ValueError(f"ridge: found {ridge}, expected a number above 0")
+    if not isinstance(smoothing, jax.core.Tracer) and not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing: found {smoothing}, expected a number in [0, 1]")
     s = features.features.shape[0]
     k = data.actions.shape[0]
     dtype = data.rewards.dtype
@@ -97,7 +104,7 @@ def calibrated_levels(
     """Prices for `r2pvi` from data alone: those at which the bootstrap ball of the estimated problem is regularised.
 
     Args: smallest: a floor of the prices, which the learners need above 0; the rest as in `bootstrap_radius`.
-    Returns: float[H, d], finite and at least `smallest` (a radius of 0 gives the horizon, from where on nothing moves).
+    Returns: float[H, d] in [smallest, 1000 H]; the upper end stands for the infinite price of a radius of 0.
     Source: derived: docs/proofs/robust.md#c7 for the price of a radius; the bootstrap is this project's.
     Cost: `replicates` estimates and one plan.
     """

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.robust.general import CHI2, KL, TV, FDivergence
-from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
+from rlcore.robust.linear_mdp import LinearMDP, check_laws, kernels, rewards
 from rlcore.robust.pessimism import Estimate
 from rlcore.robust.planning import evaluate, plan
-from rlcore.robust.worst_case import operator
+from rlcore.robust.worst_case import Divergence, operator
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = ["Deployment", "Verification", "deployment_bound", "divergence_of", "lower_bound", "verify"]
@@ -17,9 +18,7 @@ __all__ = ["Deployment", "Verification", "deployment_bound", "divergence_of", "l
 F_DIVERGENCES = {"tv": TV, "kl": KL, "chi2": CHI2}
 
 
-def divergence_of(
-    divergence: str | FDivergence, law: Float[Array, " S"], reference: Float[Array, " S"]
-) -> Float[Array, ""]:
+def divergence_of(divergence: Divergence, law: Float[Array, " S"], reference: Float[Array, " S"]) -> Float[Array, ""]:
     """D(law || reference) = sum m f(q / m), and mass off the support at its price (inf where that is forbidden).
 
     Args: divergence: "tv", "kl", "chi2" or an FDivergence, static; law, reference: float[S].
@@ -29,6 +28,8 @@ def divergence_of(
         if divergence not in F_DIVERGENCES:
             raise ValueError(f"divergence: found {divergence!r}, expected one of {', '.join(F_DIVERGENCES)}")
         divergence = F_DIVERGENCES[divergence]
+    if not isinstance(divergence, FDivergence):
+        raise ValueError(f"divergence: found {type(divergence).__name__}, expected a name or an FDivergence")
     on = reference > 0
     ratio = jnp.where(on, law / jnp.where(on, reference, 1), 1)
     inside = jnp.sum(jnp.where(on, reference * divergence.generator(ratio), 0))
@@ -79,12 +80,19 @@ def verify(
     Args: model: the truth; learned: an Estimate with the penalty of norm "factor" and truncation at 0; divergence:
       "tv", "kl", "chi2" (an FDivergence has no `upper_ball`: NaN); level: prices, or radii where
       constrained (static), broadcast to [H, d].
-    Returns: Verification. Raises: ValueError: an estimate without a table of values. Source: derived:
-      docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and Liu and Xu (2024), Lemma D.1. Cost:
-      three plans.
+    Returns: Verification.
+    Raises: ValueError: an estimate without a table of values, or of another model's sizes, and as `plan`.
+    Source: derived: docs/proofs/robust.md#c10a, after Tang, Liu and Xu (2024), Theorem 5.2 and Liu and Xu (2024), Lemma
+      D.1. Cost: three plans.
     """
     if learned.values is None:
         raise ValueError("learned: found an estimate without a table of values, expected one of a listed state space")
+    h, d, s = model.factors.shape
+    if learned.weights.shape != (h, d) or learned.values.shape != (h + 1, s):
+        raise ValueError(
+            f"learned: found weights and values of shapes {learned.weights.shape}, {learned.values.shape}, expected "
+            f"{(h, d)}, {(h + 1, s)}, as the model"
+        )
     solve = operator(divergence, constrained)
     level = jnp.broadcast_to(jnp.asarray(level, model.factors.dtype), model.factors.shape[:-1])
     next_values = learned.values[1:]
@@ -152,30 +160,43 @@ def deployment_bound(
 
     Args: model: nominal; policy: as in `evaluate`; factors: float[H, d, S], of the deployed environment; divergence,
       level: as in `plan`.
-    Returns: Deployment. Source: derived: docs/proofs/robust.md#c9 (the definition of the robust value). Cost: two
-      evaluations.
+    Returns: Deployment; price inf and bound -inf where the policy may come to a factor at infinite distance.
+    Raises: ValueError: factors of another shape or that are no laws, and as `evaluate`. Source: derived:
+      docs/proofs/robust.md#c9 (the definition of the robust value). Cost: two evaluations.
     """
+    if factors.shape != model.factors.shape:
+        raise ValueError(f"factors: found shape {factors.shape}, expected {model.factors.shape}, that of the model's")
+    if not isinstance(factors, jax.core.Tracer):
+        check_laws("factors", np.asarray(factors))
+    policy = jnp.asarray(policy)
     level = jnp.broadcast_to(jnp.asarray(level, model.factors.dtype), model.factors.shape[:-1])
     robust = evaluate(model, policy, divergence, level)
     distance = jax.vmap(jax.vmap(lambda q, m: divergence_of(divergence, q, m)))(factors, model.factors)
     charge = jnp.where(distance > 0, level * distance, 0)
     reward = rewards(model)
-    toll = jnp.einsum("sad,hd->hsa", model.features, charge, precision="highest")
+    # A charge may be infinite: what has weight 0 is left out, 0 * inf is no number.
+    toll = _weighted(model.features[None], charge[:, None, None, :])
     laws = kernels(model, factors)
 
     def step(carry, at):
         value, price = carry
         law, reward, toll, chosen = at
-        q, t = (x + jnp.einsum("sat,t->sa", law, v, precision="highest") for x, v in ((reward, value), (toll, price)))
+        q, t = reward + jnp.matmul(law, value, precision="highest"), toll + _weighted(law, price[None, None, :])
         if chosen.ndim == 1:
             pick = lambda x: jnp.take_along_axis(x, chosen[:, None], axis=1)[:, 0]  # noqa: E731
         else:
-            pick = lambda x: jnp.sum(chosen * x, axis=1)  # noqa: E731
+            pick = lambda x: _weighted(chosen, x)  # noqa: E731
         return (pick(q), pick(t)), None
 
     zero = jnp.zeros(model.features.shape[0], model.factors.dtype)
     (value, price), _ = jax.lax.scan(step, (zero, zero), (laws, reward, toll, policy), reverse=True)
     return Deployment(robust.values[0] - price, value, robust.values[0], price)
+
+
+def _weighted(weights: Float[Array, "... k"], values: Float[Array, "... k"]) -> Float[Array, "..."]:
+    """Sums of values, infinite ones too, with weights >= 0; those of weight 0 are left out."""
+    used = weights > 0
+    return jnp.sum(jnp.where(used, weights, 0) * jnp.where(used, values, 0), axis=-1)
 
 
 def lower_bound(num_factors: Number, horizon: Number, num_trajectories: Number) -> Number:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcore.robust.linear_mdp import LinearMDP, check_laws, check_rewards, kernels
 from rlcore.robust.linear_mdp import rewards as expected_rewards
-from rlcore.types import Array, Float, Int, Key, PyTree
+from rlcore.types import Array, Bool, Float, Int, Key, PyTree
 
 __all__ = ["Features", "OfflineData", "Table", "check_coverage", "offline_data", "sample_trajectories", "table"]
 
@@ -34,9 +34,13 @@ def offline_data(
     """Check trajectories on the host and build an `OfflineData`.
 
     Args: states: [K, H + 1, ...]; actions: [K, H]; rewards: [K, H]; num_states, num_actions: the ranges of indices.
-    Raises: ValueError: no trajectory, lengths that do not fit, NaN, indices out of range. Cost: one pass.
+    Returns: OfflineData; rewards may lie outside [0, 1] (noise, payoffs): the learners' caps suppose that they do not.
+    Raises: ValueError: no trajectory, lengths that do not fit, NaN, actions that are no integers, indices out of range.
+    Cost: one pass.
     """
     states, actions, rewards = np.asarray(states), np.asarray(actions), np.asarray(rewards, float)
+    if not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(f"actions: found {actions.dtype}, expected integers")
     if actions.ndim != 2 or 0 in actions.shape:
         raise ValueError(f"actions: found shape {actions.shape}, expected [K, H] with at least one trajectory and step")
     k, h = actions.shape
@@ -116,8 +120,16 @@ def sample_trajectories(
     """Independent trajectories of a linear MDP under a behaviour policy; rewards are the expected ones.
 
     Args: behaviour: float[H, S, A], probabilities; num_trajectories: K, static.
-    Returns: OfflineData. Source: derived: definition. Cost: K H (log A + log S) comparisons, one table of H S A S.
+    Returns: OfflineData. Raises: ValueError: no trajectory, a behaviour of another shape or that is no law. Source:
+      derived: definition. Cost: K H (A + S) comparisons, one table of H S A S.
     """
+    if num_trajectories < 1:
+        raise ValueError(f"num_trajectories: found {num_trajectories}, expected an integer of at least 1")
+    expected = (model.factors.shape[0], *model.features.shape[:2])
+    if behaviour.shape != expected:
+        raise ValueError(f"behaviour: found shape {behaviour.shape}, expected {expected}")
+    if not isinstance(behaviour, jax.core.Tracer):
+        check_laws("behaviour", np.asarray(behaviour))
     cumulative = jnp.cumsum(kernels(model), axis=-1)
     acting = jnp.cumsum(behaviour, axis=-1)
     reward = expected_rewards(model)
@@ -144,20 +156,27 @@ def sample_trajectories(
 
 
 def check_coverage(data: OfflineData, features: Table | Features) -> list[tuple[int, int]]:
-    """Warn of factors that the data never visits: nothing is known of them, and the penalty makes them unattractive.
+    """Warn of factors that the data never visits: nothing is known of them, and learners take them for the worst.
 
+    Args: data: OfflineData; features: as the learners take them.
     Returns: the (step, factor) pairs, empty where all are visited. Cost: one pass over the data, on the host.
     """
-    visited = np.asarray(visited_features(data, features))
-    missing = [(int(h), int(i)) for h, i in np.argwhere(np.all(visited == 0, axis=0))]
-    if missing:
-        h, i = missing[0]
-        warnings.warn(
-            f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at "
-            "every step; their estimates are what ridge alone makes of them",
-            stacklevel=2,
-        )
-    return missing
+    visited = np.any(np.asarray(visited_features(data, features)) != 0, axis=0)
+    warn_of_unvisited(visited)
+    return [(int(h), int(i)) for h, i in np.argwhere(~visited)]
+
+
+def warn_of_unvisited(visited: Bool[Array, "H d"] | np.ndarray) -> None:
+    """Warn, naming the first, if a factor was never visited at a step; nothing where `visited` is traced."""
+    if isinstance(visited, jax.core.Tracer) or np.all(visited):
+        return
+    missing = np.argwhere(~np.asarray(visited))
+    h, i = missing[0]
+    warnings.warn(
+        f"data: found no visit to factor {i} at step {h} ({len(missing)} such pairs), expected every factor at every "
+        "step; nothing is known of them",
+        stacklevel=3,
+    )
 
 
 def visited_features(data: OfflineData, features: Table | Features) -> Float[Array, "K H d"]:

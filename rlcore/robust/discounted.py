@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.mdp import DenseMDP
 from rlcore.robust.general import FDivergence
-from rlcore.robust.worst_case import check_level, operator
+from rlcore.robust.worst_case import Divergence, check_level, operator
 from rlcore.solver import NOT_FINITE, Solution, fixed_point
 from rlcore.types import Array, Float, Int, Number, RandomKey
 
@@ -85,7 +86,7 @@ class RobustValueIteration:
 class ExponentialIteration:
     """Z(s, a) <- E exp(-max_a' [r - discount level log Z](s', a') / level): the KL price as a risk-sensitive problem.
 
-    No worst law is formed; Z is kept as its logarithm. With samples for the kernel it is fitted-Z iteration.
+    No worst law is formed; Z is kept as its logarithm. With an empirical kernel it is the tabular fitted-Z iteration.
     level: float[] > 0.
     """
 
@@ -142,20 +143,20 @@ def _check(problem: DenseMDP) -> None:
     if problem.transition.ndim != 3:
         raise ValueError(f"problem: found kernels of shape {problem.transition.shape}, expected [S, A, S]")
     if not isinstance(problem.transition, jax.core.Tracer):
-        total = jnp.sum(problem.transition, axis=-1)
-        if not jnp.all(jnp.abs(total - 1) <= 1e-6):
+        total = np.sum(np.asarray(problem.transition), axis=-1)
+        if not np.all(np.abs(total - 1) <= 1e-6):
             raise ValueError(
                 f"problem: found rows that sum to [{total.min():g}, {total.max():g}], expected laws: an adversary "
                 "moves mass between states, so an end must be a state"
             )
     discount = problem.discount
-    if not isinstance(discount, jax.core.Tracer) and not discount < 1:
+    if not isinstance(discount, jax.core.Tracer) and not float(discount) < 1:
         raise ValueError(f"problem: found the discount {discount}, expected one below 1: there is no contraction")
 
 
 def plan_discounted(
     problem: DenseMDP,
-    divergence: str,
+    divergence: Divergence,
     level: Number | Float[Array, "..."],
     constrained: bool = False,
     *,
@@ -169,11 +170,16 @@ def plan_discounted(
       static.
     Returns: Solution(DiscountedPlan, status, steps, bound): |value - optimum| <= bound, rounding included (the error of
       a KL ball's bisection, at most 2e-9 radius span per backup, is added too).
-    Raises: ValueError: a level out of range, a discount of 1, kernels that change with time, rows that are no laws.
+    Raises: ValueError: another divergence, a level out of range, a discount of 1, kernels that change with time, rows
+      that are no laws.
     Source: Tang, Liu and Xu (2024) for the operators; contraction derived: docs/proofs/robust.md#discounted.
     Cost: log(1 / tol) / (1 - discount) sweeps of S A operators.
     """
+    if not isinstance(divergence, str):
+        # The general dual rounds by its level, which the certificate does not count.
+        raise ValueError(f"divergence: found {type(divergence).__name__}, expected one of tv, kl, chi2, cvar")
     check_level(divergence, level, constrained)
+    operator(divergence, constrained)  # refuses what there is not
     _check(problem)
     solver = RobustValueIteration(jnp.asarray(level, problem.reward.dtype), divergence, constrained)
     found = _solve(solver, problem, tol, max_steps)
@@ -213,10 +219,12 @@ def functional_dual(
 
     Args: divergence: static; pairs: int[N], which pair each sample is of; next_values: float[N]; num_pairs: P, static;
       level: float[] > 0; least: float[], least value of all states (only divergences with mass off the support use it).
-    Returns: (float[P] worst cases, float[P] eta); NaN for pairs without a sample.
+    Returns: (float[P] worst cases, float[P] eta); NaN for pairs without a sample. Raises: ValueError: a level that is
+      not a finite price above 0.
     Source: derived: docs/proofs/robust.md#discounted; the functional form is that of robust fitted Q-iteration, as
       quoted in a digest. Cost: 80 passes over N.
     """
+    check_level(divergence, level, constrained=False)
     level = jnp.asarray(level, next_values.dtype)
     count = jax.ops.segment_sum(jnp.ones_like(next_values), pairs, num_pairs)
     left, right = divergence.slopes_at_one

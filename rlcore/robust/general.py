@@ -82,7 +82,8 @@ def regularised_f(
     The centre nu is where the likelihood ratios average to 1, found by bisection; it is at most min_S V +
     level f'(inf), and mass that is then missing sits on the worst of all states.
 
-    Args: divergence: static; reference: float[S], m; values: float[S]; level: float[] in (0, inf).
+    Args: divergence: static; reference: float[S], m; values: float[S]; level: float[] in (0, inf); the value rounds by
+      some eps of the level, so far above the span of the values (1e8 of it in float32) the closed forms are meant.
     Returns: WorstCase. Source: Ben-Tal and Teboulle (2007), standard duality; cap derived. Cost: 100 passes over S.
     """
     on = support(reference)
@@ -113,7 +114,10 @@ def regularised_f(
     missing = jnp.maximum(1 - jnp.sum(inside_mass), 0)
     capped = centre >= cap
     # Missing mass: to the worst state where the cap holds, else it is rounding (or a jump of the ratio at the centre).
-    jump = jnp.where(on, divergence.ratio((_high_side(centre, level) - excess) / level), 0) * reference - inside_mass
+    # At levels far below the rounding of the values the ratio overflows there: cut, it still says where mass goes.
+    above = divergence.ratio((_high_side(centre, level) - excess) / level)
+    above = jnp.minimum(above, float(jnp.finfo(above.dtype).max) ** 0.5)
+    jump = jnp.where(on, above, 0) * reference - inside_mass
     total_jump = jnp.sum(jump)
     share = jnp.clip(missing / jnp.where(total_jump > 0, total_jump, 1), 0, 1)
     kernel = jnp.where(capped, inside_mass + shared(missing, values == least, reference), inside_mass + share * jump)
@@ -148,8 +152,9 @@ def regularised_wasserstein(
     Args: reference: float[S], m; values: float[S]; level: float[] >= 0; cost: float[S, S].
     Returns: WorstCase; dual: the level. Source: Kantorovich duality; derived. Cost: S^2.
     """
-    price = jnp.asarray(level)
-    total = values[None, :] + price * cost
+    price = jnp.asarray(level, values.dtype)
+    # At the price inf nothing moves that costs anything; inf * 0 is no number.
+    total = values[None, :] + jnp.where(cost > 0, price * jnp.where(cost > 0, cost, 0), 0)
     target = jnp.argmin(total, axis=1)
     best = jnp.take_along_axis(total, target[:, None], axis=1)[:, 0]
     kernel = jnp.zeros_like(reference).at[target].add(reference)

@@ -52,7 +52,7 @@ def _rules(rules: Rules | None, released_code: bool) -> Rules:
     rules = Rules() if rules is None else rules
     if not released_code:
         return rules
-    return dataclasses.replace(rules, norm="released", floor=False, least="data")
+    return dataclasses.replace(rules, norm="released", floor=False, least="data", unvisited="estimate")
 
 
 # ---- estimates: (Regression, level float[d]) -> float[d] -------------------------------------------------------------
@@ -170,7 +170,7 @@ def r2pvi(
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
     divergence: str | FDivergence,
     level: Level,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     centred: bool = False,
@@ -184,14 +184,14 @@ def r2pvi(
 
     Args: data: OfflineData; features: [S, A, d], a `Table` or `Features`; rewards: [H, d], [H, S, A], or None where
       features carry them; divergence: "tv", "kl", "chi2" or an FDivergence, static; level: lambda, broadcasts to [H,
-      d]; penalty: beta >= 0; ridge: gamma > 0; centred: regress deviations from the least next value, so that a factor
-      without data is pessimistic (chi-square is so anyway: its estimate shrinks to 0), static; rules: see `Rules`;
-      cap: float[H]; scale: weights of samples.
+      d]; penalty: beta >= 0, float[] or float[H]; ridge: gamma > 0; centred: regress deviations from the least next
+      value, so that ridge pulls towards it rather than, for KL, towards H, static; rules: see `Rules`; cap: float[H];
+      scale: weights of samples.
     Returns: Estimate. Raises: ValueError: a divergence, level (inf is for TV and chi-square), penalty or ridge out of
       range, features off the simplex, rewards off [0, 1].
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithms 1-4 (slides read); the maximum over cuts for
-      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and K log K + d K for
-      chi2.
+      chi-square is exact here (derived: docs/proofs/robust.md#signed). Cost: H (K d^2 + d^3), and for each step K log K
+      + d K for chi2, about 210 d K evaluations of f* for an FDivergence.
     """
     space = _space(features, rewards)
     check_level(divergence, level, constrained=False)
@@ -215,7 +215,7 @@ def pevi(
     data: OfflineData,
     features: Float[Array, "S A d"] | Table | Features,
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     rules: Rules | None = None,
@@ -242,7 +242,7 @@ def drpvi(
     features: Float[Array, "S A d"] | Table | Features,
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
     radius: Level,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     rules: Rules | None = None,
@@ -280,7 +280,7 @@ def drvi_l(
     features: Float[Array, "S A d"] | Table | Features,
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
     radius: Level,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     rules: Rules | None = None,
@@ -366,7 +366,7 @@ def va_drpvi(
     features: Float[Array, "S A d"] | Table | Features,
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
     radius: Level,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     first_half: OfflineData | None = None,
@@ -395,7 +395,7 @@ def va_r2pvi(
     rewards: Float[Array, "H d"] | Float[Array, "H S A"] | None,
     divergence: str | FDivergence,
     level: Level,
-    penalty: Number,
+    penalty: Number | Float[Array, " H"],
     ridge: Number = 1.0,
     *,
     first_half: OfflineData | None = None,

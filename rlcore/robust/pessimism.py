@@ -5,13 +5,15 @@ the cap keeps it (the payoff of stopping is known). Only the estimate w_h differ
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rlcore.robust.data import Features, OfflineData, Table
+from rlcore.robust.data import Features, OfflineData, Table, warn_of_unvisited
 from rlcore.robust.regression import Ridge, ridge
 from rlcore.types import Array, Float, Int, Number, PyTree, RandomKey
 
@@ -19,6 +21,7 @@ __all__ = ["Estimate", "Regression", "Rules", "act", "action_values", "greedy", 
 
 NORMS = ("factor", "released", "ellipsoid")
 TIES = ("first", "random", "unclipped")
+UNVISITED = ("least", "estimate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Rules:
     "states" takes the least next value over all states, "data" over the next states seen; a number is taken as it is.
     ties: among equal action values the "first", a "random" one, or the largest before truncation ("unclipped").
     own_rewards: regress the observed rewards too, as PEVI does, wherever features are not 0.
+    unvisited: what a factor without data is worth: at most the "least" next value, or the "estimate" that ridge alone
+    makes (the horizon for a KL regression that is not centred, as in the released code).
     """
 
     norm: str = "factor"
@@ -37,14 +42,18 @@ class Rules:
     least: str | float = "states"
     ties: str = "first"
     own_rewards: bool = False
+    unvisited: str = "least"
 
     def __post_init__(self):
         if self.norm not in NORMS:
             raise ValueError(f"norm: found {self.norm!r}, expected one of {NORMS}")
         if self.ties not in TIES:
             raise ValueError(f"ties: found {self.ties!r}, expected one of {TIES}")
-        if isinstance(self.least, str) and self.least not in ("states", "data"):
-            raise ValueError(f"least: found {self.least!r}, expected 'states', 'data' or a number")
+        if self.unvisited not in UNVISITED:
+            raise ValueError(f"unvisited: found {self.unvisited!r}, expected one of {UNVISITED}")
+        number = isinstance(self.least, int | float) and math.isfinite(self.least)
+        if not number and self.least not in ("states", "data"):
+            raise ValueError(f"least: found {self.least!r}, expected 'states', 'data' or a finite number")
 
 
 class Regression(NamedTuple):
@@ -69,7 +78,7 @@ class Estimate(NamedTuple):
     precision: float[H, d, d], inverse Cholesky factor of the Gram matrix, times the penalty. values: float[H + 1, S],
     q_values: float[H, S, A], policy: int[H, S], all None where features are functions. zero_rows: float[H], share of
     states (of next states seen, one step later) whose values are all truncated to 0: there the tie rule alone acts.
-    least: float[H], the least next value used.
+    least: float[H], the least next value used. visited: bool[H, d], whether any sample has this factor.
     """
 
     weights: Array
@@ -80,6 +89,7 @@ class Estimate(NamedTuple):
     policy: Array | None
     zero_rows: Array
     least: Array
+    visited: Array
 
 
 def _penalty(norm, features, spread, precision):
@@ -110,8 +120,37 @@ def action_values(
     return (jnp.maximum(q, 0) if rules.floor else q), raw
 
 
+def _check_ties(rules: Rules, key: RandomKey) -> None:
+    if rules.ties == "random" and key is None:
+        raise ValueError("key: found None, expected a key, since ties are broken at random")
+
+
+def _check_data(data: OfflineData, features: Table | Features) -> None:
+    """Raise ValueError for data that do not fit the features; entries where they are not traced."""
+    k, horizon = data.actions.shape
+    if k == 0:
+        raise ValueError("data: found no trajectory, expected at least one")
+    if features.horizon != horizon:
+        raise ValueError(f"features: found rewards of {features.horizon} steps, expected {horizon}, as in the data")
+    for name, x in (("states", data.states), ("rewards", data.rewards)):
+        if not isinstance(x, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(x))):
+            raise ValueError(f"data: found NaN or infinite {name}, expected finite numbers")
+    if not isinstance(features, Table):
+        return
+    for name, x, count in zip(
+        ("states", "actions"), (data.states, data.actions), features.features.shape, strict=False
+    ):
+        # An index out of range would be read as the last one.
+        if isinstance(x, jax.core.Tracer):
+            continue
+        low, high = np.min(np.asarray(x)), np.max(np.asarray(x))
+        if low < 0 or high >= count:
+            raise ValueError(f"data: found {name} in [{low}, {high}], expected [0, {count - 1}]")
+
+
 def greedy(rules: Rules, q: Float[Array, "*n A"], raw: Float[Array, "*n A"], key: RandomKey) -> Int[Array, "*n"]:
-    """The greedy action under the tie rule. Cost: n A."""
+    """The greedy action under the tie rule. Raises: ValueError: random ties without a key. Cost: n A."""
+    _check_ties(rules, key)
     if rules.ties == "first":
         return jnp.argmax(q, axis=-1).astype(jnp.int32)
     best = q == jnp.max(q, axis=-1, keepdims=True)
@@ -137,12 +176,13 @@ def pessimistic_values(
     Args: estimate: `(Regression, level float[d]) -> float[d]`; penalty: beta, float[] or float[H]; ridge_penalty:
       float[] > 0; levels: float[H, d], handed to the estimate; cap: float[H], H - h by default; scale: float[H, K],
       weights of the samples; key: for random ties.
-    Returns: Estimate. Raises: ValueError: random ties without a key.
+    Returns: Estimate; warns, outside of `jit`, of factors without data.
+    Raises: ValueError: random ties without a key, no data, data that do not fit the features.
     Source: Jin, Yang and Wang (2021) for the scheme; Tang, Liu and Xu (2024), arXiv 2411.18612, Algorithm 1 (slides).
     Cost: H (K d^2 + d^3), the estimates, and values at all S states, or at the K next states.
     """
-    if rules.ties == "random" and key is None:
-        raise ValueError("key: found None, expected a key, since ties are broken at random")
+    _check_ties(rules, key)
+    _check_data(data, features)
     horizon = data.actions.shape[1]
     listed = isinstance(features, Table)
     d = features.features.shape[-1] if listed else features.at(data.states[:1, 0]).shape[-1]
@@ -176,9 +216,12 @@ def pessimistic_values(
         fitted = ridge(visited, ridge_penalty, scale)
         view = Regression(fitted, seen, rewards, least, jnp.max(pool), jnp.asarray(float(horizon), dtype))
         new = estimate(view, level)
+        known = jnp.any(visited != 0, axis=0)
+        if rules.unvisited == "least":
+            new = jnp.where(known, new, jnp.minimum(new, least))
         found = (new, penalty[h] * fitted.spread, penalty[h] * fitted.inverse)
         zero = jnp.where(h + 1 < horizon, jnp.mean(jnp.all(q <= 0, axis=-1)), 0)
-        return found, (*found, least, zero)
+        return found, (*found, least, zero, known)
 
     zeros = (jnp.zeros(d, dtype), jnp.zeros(d, dtype), jnp.zeros((d, d), dtype))
     by_step = lambda x: jnp.moveaxis(x, 1, 0)  # noqa: E731
@@ -191,15 +234,16 @@ def pessimistic_values(
         scale,
         levels,
     )
-    _, (weights, spread, precision, least, later_zero) = jax.lax.scan(step, zeros, xs, reverse=True)
+    _, (weights, spread, precision, least, later_zero, known) = jax.lax.scan(step, zeros, xs, reverse=True)
+    warn_of_unvisited(known)
     if not listed:
-        return Estimate(weights, spread, precision, None, None, None, later_zero, least)
+        return Estimate(weights, spread, precision, None, None, None, later_zero, least, known)
     everything = jax.vmap(evaluate, in_axes=(0, None, 0, 0, 0))
     q, raw = everything(steps, None, weights, spread, precision)
     policy = greedy(rules, q, raw, key)
     values = jnp.concatenate([jnp.max(q, axis=-1), jnp.zeros((1, q.shape[1]), dtype)])
     zero_rows = jnp.mean(jnp.all(q <= 0, axis=-1), axis=-1)
-    return Estimate(weights, spread, precision, values, q, policy, zero_rows, least)
+    return Estimate(weights, spread, precision, values, q, policy, zero_rows, least, known)
 
 
 def act(
@@ -214,10 +258,10 @@ def act(
     """The learned policy at any states of one step.
 
     Args: estimate, features, rules, cap (of this step, H - h by default): as the learner had them; states: [n, ...].
-    Returns: int32[n]. Cost: n A d.
+    Returns: int32[n]. Raises: ValueError: random ties without a key. Cost: n A d.
     """
     rules = Rules() if rules is None else rules
-    cap = features.horizon - step if cap is None else cap
+    cap = jnp.asarray(features.horizon - step if cap is None else cap, estimate.weights.dtype)
     if isinstance(features, Table):
         reward = features.rewards[step][states]
     else:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.robust.general import Wasserstein
 from rlcore.robust.linear_mdp import LinearMDP, kernels, rewards
-from rlcore.robust.worst_case import Divergence, check_level, operator
+from rlcore.robust.worst_case import Divergence, check_cost, check_level, operator
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = ["RobustValues", "evaluate", "levels_of_radius", "nominal_values", "plan"]
@@ -46,7 +47,7 @@ def plan(
 
     Args: model: one LinearMDP; divergence, constrained: see `worst_case`, static; level: price or radius, broadcasts to
       [H, d]; rectangular: "d" (one adversary per factor) or "sa" (one per state and action), static.
-    Returns: RobustValues. Raises: ValueError: a level out of range, an unknown `rectangular`.
+    Returns: RobustValues. Raises: ValueError: a level out of range or of another shape, an unknown `rectangular`.
     Source: Tang, Liu and Xu (2024), arXiv 2411.18612, Propositions 3.2, 3.3, 4.1 (slides read), proof derived.
     Cost: H (d operators on S states + S A d).
     """
@@ -64,11 +65,15 @@ def evaluate(
     """Robust values of a policy, deterministic or stochastic; of the model itself without a divergence.
 
     Args: policy: int[H, S] actions or float[H, S, A] probabilities; the rest as in `plan`.
-    Returns: RobustValues, with `policy` as given. Raises: as `plan`, and for a policy that is none.
+    Returns: RobustValues, with `policy` as given. Raises: as `plan`, for a policy that is none, and for a level
+      without a divergence.
     Source, cost: as `plan`.
     """
+    policy = jnp.asarray(policy)
     _check_policy(policy, *model.factors.shape[::2], model.features.shape[1])
     if divergence is None:
+        if constrained or (not isinstance(level, jax.core.Tracer) and not np.all(np.isposinf(np.asarray(level)))):
+            raise ValueError(f"divergence: found None with the level {level}, expected one that the level prices")
         divergence, level, constrained = "kl", jnp.inf, False
     return _backward(model, policy, divergence, level, constrained, rectangular)
 
@@ -81,11 +86,12 @@ def _check_policy(policy, horizon: int, num_states: int, num_actions: int) -> No
         raise ValueError(f"policy: found {policy.dtype}{policy.shape}, expected int{chosen} or float{laws}")
     if isinstance(policy, jax.core.Tracer):
         return
+    policy = np.asarray(policy)  # under jit, JAX would trace the sums of a constant
     if integer:
         ok, found = (policy.min() >= 0) & (policy.max() < num_actions), f"[{policy.min()}, {policy.max()}]"
     else:
-        total = jnp.sum(policy, axis=-1)
-        ok = jnp.all(policy >= 0) & jnp.all(jnp.abs(total - 1) <= 1e-6)
+        total = np.sum(policy, axis=-1)
+        ok = np.all(policy >= 0) & np.all(np.abs(total - 1) <= 1e-6)
         found = f"entries from {policy.min():g}, rows that sum to [{total.min():g}, {total.max():g}]"
     if not ok:
         raise ValueError(f"policy: found {found}, expected actions from 0 to {num_actions - 1}, or laws over them")
@@ -104,9 +110,16 @@ def _backward(model, policy, divergence, level, constrained, rectangular):
         raise ValueError(f"rectangular: found {rectangular!r}, expected 'd' or 'sa'")
     check_level(divergence, level, constrained)
     operator(divergence, constrained)  # refuses what there is not
+    check_cost(divergence, model.features.shape[0])
     # A Wasserstein distance holds an array; everything else of a divergence is static.
     cost, divergence = (divergence.cost, None) if isinstance(divergence, Wasserstein) else (None, divergence)
     level = jnp.asarray(level, model.factors.dtype)
+    horizon, d, s = model.factors.shape
+    expected = (horizon, d) if rectangular == "d" else (horizon, s, model.features.shape[1])
+    if level.ndim > len(expected) or any(
+        n not in (1, m) for n, m in zip(level.shape[::-1], expected[::-1], strict=False)
+    ):
+        raise ValueError(f"level: found shape {level.shape}, expected one that broadcasts to {expected}")
     return _scan(model, policy, level, cost, divergence=divergence, constrained=constrained, rectangular=rectangular)
 
 
@@ -152,8 +165,11 @@ def levels_of_radius(
     and the greedy policies are the same.
 
     Args: model; divergence: "tv", "kl" or "chi2"; radius: broadcasts to [H, d]; policy: to evaluate; None plans.
-    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all; at radius 0 inf (KL, chi-square) or the
-      span of the next values (TV), from where on nothing moves.
+    Returns: float[H, d] >= 0; 0 where the ball holds the worst law of all; at radius 0 inf (KL, chi-square) or, for
+      TV, the largest value that the factor reaches less the least one of all, from where on nothing moves.
+    Raises: ValueError: a divergence whose balls have no price, a radius out of range.
     Source: derived: docs/proofs/robust.md#c7. Cost: one plan.
     """
+    if divergence == "cvar":
+        raise ValueError("divergence: found 'cvar', expected tv, kl or chi2: the level of a CVaR is not a radius")
     return _backward(model, policy, divergence, radius, True, "d").duals

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.robust.operators import WorstCase, envelope, log1p, lowest, shared, support
-from rlcore.types import Array, Float, Number
+from rlcore.types import Array, Bool, Float, Number
 
 __all__ = ["regularised_chi2", "regularised_kl", "regularised_tv"]
 
@@ -45,7 +45,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)
-    priced = (level > 0) & (level < jnp.inf)
+    priced = _priced(level)
     safe = jnp.where(priced, level, 1)
     weights = reference * jnp.exp(-excess / safe)
     total = jnp.sum(weights)
@@ -56,7 +56,7 @@ def regularised_kl(reference: Float[Array, " S"], values: Float[Array, " S"], le
     at_worst = shared(1.0, on & (excess == 0), reference)
     value = least + jnp.where(priced, -safe * log_total, jnp.where(level > 0, mean, 0))
     kernel = jnp.where(priced, weights / total, jnp.where(level > 0, reference, at_worst))
-    slope = jnp.where(priced, (value - least - jnp.dot(kernel, excess)) / safe, 0)  # KL(q || m)
+    slope = jnp.where(priced, -log_total - jnp.dot(kernel, excess / safe, precision="highest"), 0)  # KL(q || m)
     law_slope = jnp.where(priced, jnp.where(on, -safe * jnp.exp(-excess / safe) / total, 0), jnp.where(on, values, 0))
     value = envelope(value, kernel, values, slope, level, law_slope, reference)
     centre = jnp.where(priced, least + safe * (1 - log_total), jnp.where(level > 0, jnp.inf, least))
@@ -78,12 +78,11 @@ def regularised_chi2(reference: Float[Array, " S"], values: Float[Array, " S"], 
     on = support(reference)
     least = lowest(values, on)
     excess = jnp.where(on, values - least, 0)
-    priced = (level > 0) & (level < jnp.inf)
+    priced = _priced(level)
     safe = jnp.where(priced, level, 1)
-    cut = _cut(reference, excess, 2 * safe)
-    centre = cut - 2 * safe
-    capped = jnp.minimum(excess, cut)
-    deviation = capped - centre
+    centre = _centre(reference, excess, 2 * safe)
+    capped = jnp.minimum(excess, centre + 2 * safe)
+    deviation = jnp.minimum(excess - centre, 2 * safe)
     weights = jnp.where(on, reference * jnp.maximum(1 - (excess - centre) / (2 * safe), 0), 0)
     mean = jnp.dot(reference, excess, precision="highest")
     spread = jnp.dot(reference, deviation**2, precision="highest") / (4 * safe)
@@ -98,16 +97,23 @@ def regularised_chi2(reference: Float[Array, " S"], values: Float[Array, " S"], 
     return WorstCase(value, kernel, nu)
 
 
-def _cut(reference: Float[Array, " S"], excess: Float[Array, " S"], short: Float[Array, ""]) -> Float[Array, ""]:
-    """The cut at which E (cut - excess)_+ = short > 0, where excess >= 0 is 0 with positive probability."""
+def _priced(level: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether a level has a price: neither 0 nor so large that twice it is infinite."""
+    return (level > 0) & (level < jnp.finfo(level.dtype).max / 4)
+
+
+def _centre(reference: Float[Array, " S"], excess: Float[Array, " S"], short: Float[Array, ""]) -> Float[Array, ""]:
+    """The cut less `short`, where E (cut - excess)_+ = short > 0 and excess >= 0 is 0 with positive probability."""
     reference, excess, short = jax.lax.stop_gradient((reference, excess, short))
 
     def newton(state):
-        cut, _ = state
-        below = jnp.where(excess < cut, reference, 0)
-        new = (short + jnp.sum(below * excess)) / jnp.sum(below)
+        centre, _ = state
+        below = excess - centre < short
+        mass, above = jnp.sum(jnp.where(below, reference, 0)), jnp.sum(jnp.where(below, 0, reference))
+        # The mean itself where nothing is cut: a large price loses no digit.
+        new = (jnp.sum(jnp.where(below, reference * excess, 0)) + short * above) / mass
         # The same set gives the same number, and sets only shrink: this ends, whatever the rounding.
-        return new, new < cut
+        return new, new < centre
 
-    start = short + jnp.dot(reference, excess, precision="highest")
+    start = jnp.dot(reference, excess, precision="highest")
     return jax.lax.while_loop(lambda state: state[1], newton, (start, short > 0))[0]

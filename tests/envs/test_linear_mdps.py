@@ -82,6 +82,10 @@ def test_bad_input():
     ]:
         with pytest.raises(ValueError, match=message):
             simulated(**arguments)
+    with pytest.raises(ValueError, match=r"sizes: found \(4, 3, 0, 3\)"):
+        random_linear_mdp(KEY, 4, 3, 0, 3)
+    with pytest.raises(ValueError, match=r"concentration: found 0\.0"):
+        linear_mdps.tabular(KEY, 4, 3, 2, 0.0)
     with pytest.raises(ValueError, match="signs: found shape"):
         hard_instance(jnp.array([[0.5]]), 0.1)
     with pytest.raises(ValueError, match=r"gain: found 1\.5"):

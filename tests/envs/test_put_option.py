@@ -103,5 +103,12 @@ def test_bad_input():
     ]:
         with pytest.raises(ValueError, match=message):
             lattice(*arguments)
+    for arguments, message in [
+        ((0,), "num_trajectories: found 0, expected an integer of at least 1"),
+        ((5, -0.1), r"up_probability: found -0\.1"),
+        ((5, 0.5, np.nan), "initial_price: found nan"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sample_prices(jax.random.key(0), *arguments)
     with pytest.raises(ValueError, match=r"num_features, low, high: found 1, 80\.0, 180\.0"):
         hat_features(1)

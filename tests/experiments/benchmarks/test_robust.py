@@ -51,9 +51,28 @@ def test_a_wrong_answer_is_no_rival(tmp_path):
     assert text.count("DOES NOT COUNT") == 2 and "stopped at 1 s" in text
 
 
+def test_loops_count_where_their_weights_are_ours_and_searches_always(tmp_path):
+    rows, right = [], np.ones((20, 3))
+    cases = [("rlcore", "PEVI", 0), ("rlcore", "DRPVI", 0), ("loops", "PEVI", 0), ("loops", "PEVI", 1e-6)]
+    cases += [("loops", "DRPVI", -0.1), ("loops", "DRPVI, exact cuts", 0), ("loops", "DRPVI, exact cuts", -0.1)]
+    for number, (peer, method, off) in enumerate(cases):
+        place = tmp_path / f"{number}.npy"
+        np.save(place, right + off)
+        rows.append({"peer": peer, "method": method, "answer": str(place), "median_s": 1.0 + number, "units": 1})
+    robust.judge("training", rows)
+    assert [row["counts"] for row in rows] == [True, True, True, False, True, True, False]
+    assert rows[2]["ratio"] == 3 and rows[6]["ratio"] == 3.5
+
+
 def test_the_exponent_is_that_of_the_times():
     record = {
-        f"training, N = {n}": {"kind": "training", "rows": [{"method": "A", "processor_s": 3e-6 * n**1.25}]}
+        f"training, N = {n}": {
+            "kind": "training",
+            "rows": [
+                {"peer": "rlcore", "method": "A", "processor_s": 3e-6 * n**1.25},
+                {"peer": "loops", "method": "A", "processor_s": 3e-3 * n**2},
+            ],
+        }
         for n in (100, 1000, 10_000)
     }
     assert robust.exponents(record)["A"] == pytest.approx(1.25)

@@ -13,6 +13,7 @@ from rlcore.robust import (
     REVERSE_KL,
     TV,
     RobustValueIteration,
+    Wasserstein,
     constrained_tv,
     functional_dual,
     plan_discounted,
@@ -71,6 +72,9 @@ def test_vmap_over_levels_and_step_limit():
     batch = jax.vmap(lambda level: plan_discounted(problem(0), "tv", level).value.value)(levels)
     one = plan_discounted(problem(0), "tv", 1.0)
     np.testing.assert_allclose(batch[1], one.value.value, rtol=0, atol=2e-8)  # twice the tolerance
+    constant = problem(0)
+    jitted = jax.jit(lambda level: plan_discounted(constant, "tv", level).value.value)(1.0)
+    np.testing.assert_allclose(jitted, one.value.value, rtol=0, atol=2e-8)
     short = plan_discounted(problem(0), "tv", 1.0, max_steps=2)
     assert short.status == STEP_LIMIT and jnp.max(jnp.abs(short.value.value - one.value.value)) <= short.bound
 
@@ -103,6 +107,13 @@ def test_bad_input():
         plan_discounted(problem(0), "tv", 0.0)
     with pytest.raises(ValueError, match="level: found inf, expected a finite number"):
         plan_exponential(problem(0), jnp.inf)
+    for other in (KL, Wasserstein(jnp.zeros((4, 4)))):
+        with pytest.raises(ValueError, match=f"divergence: found {type(other).__name__}, expected one of tv"):
+            plan_discounted(problem(0), other, 1.0)
+    with pytest.raises(ValueError, match="constrained: found False with 'cvar'"):
+        plan_discounted(problem(0), "cvar", 0.5)
+    with pytest.raises(ValueError, match=r"level: found 0\.0, expected prices above 0"):
+        functional_dual(TV, jnp.zeros(1, int), jnp.zeros(1), 1, 0.0, 0.0)
     with pytest.raises(ValueError, match=r"problem: found the discount 1\.0, expected one below 1"):
         plan_discounted(problem(0, 1.0), "tv", 1.0)
     ending = dense_mdp(jnp.full((2, 1, 2), 0.4), jnp.zeros((2, 1)), discount=0.9, missing_mass_ends=True)

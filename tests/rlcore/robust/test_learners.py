@@ -268,8 +268,15 @@ def test_a_factor_without_data_is_pessimistic_and_named():
             found.weights[:, 1:], found.least[:, None] * jnp.ones((1, 2)) if name != "chi2" else 0
         )
         assert jnp.all(found.values[0, 1:] < found.values[0, 0])
-    # the uncentred KL regression shrinks towards the horizon instead
-    assert jnp.all(LEARN(data, space, None, "kl", 0.3, 0.1, 1.0).weights[:, 1:] == 2)
+    # the uncentred KL regression shrinks towards the horizon instead, and is not believed
+    for rules, worth in ((Rules(), None), (Rules(unvisited="estimate"), 2)):
+        found = LEARN(data, space, None, "kl", 0.3, 0.1, 1.0, rules=rules)
+        np.testing.assert_array_equal(found.visited, np.eye(3, dtype=bool)[:1].repeat(2, axis=0))
+        assert jnp.all(found.weights[:, 1:] == (found.least[:, None] if worth is None else worth))
+    with pytest.warns(UserWarning, match="found no visit to factor 1 at step 0"):
+        r2pvi(data, space, None, "tv", 0.3, 0.1)
+    with pytest.raises(ValueError, match="unvisited: found 'best'"):
+        Rules(unvisited="best")
     model = simulated()
     start = sample_trajectories(jax.random.key(0), model, uniform(model), 10)
     with pytest.warns(UserWarning, match="factor 1 at step 0"):
@@ -390,12 +397,38 @@ def test_bad_data():
     for arguments, message in [
         ((states[:0], actions[:0], reward[:0]), r"actions: found shape \(0, 3\)"),
         ((states[:, :3], actions, reward), "states, rewards: found shapes"),
+        ((states, actions + 0.5, reward), "actions: found float64, expected integers"),
         ((states, actions, np.full((2, 3), np.nan)), "states, rewards: found NaN"),
         ((states + 7, actions, reward, 4, 3), r"states: found indices in \[7, 7\], expected \[0, 3\]"),
         ((states, actions - 1, reward, 4, 3), r"actions: found indices in \[-1, -1\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             offline_data(*arguments)
+
+
+def test_data_that_do_not_fit_are_refused():
+    for data, message in [
+        (jax.tree.map(lambda x: x[:0], DATA), "data: found no trajectory"),
+        (dataclasses.replace(DATA, states=DATA.states + 1), r"data: found states in \[1, 4\], expected \[0, 3\]"),
+        (dataclasses.replace(DATA, actions=DATA.actions - 1), r"data: found actions in \[-1, 1\], expected \[0, 2\]"),
+        (dataclasses.replace(DATA, rewards=DATA.rewards * jnp.nan), "data: found NaN or infinite rewards"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            r2pvi(data, TABLE, None, "tv", 0.4, 1.0)
+    closed = jax.jit(lambda level: r2pvi(DATA, TABLE, None, "tv", level, 0.05, 0.5).weights)(0.4)
+    np.testing.assert_allclose(closed, LEARN(DATA, TABLE, None, "tv", 0.4, 0.05, 0.5).weights, rtol=0, atol=EXACT)
+    with pytest.raises(ValueError, match="features: found rewards of 2 steps, expected 3, as in the data"):
+        r2pvi(DATA, MODEL.features, MODEL.reward_weights[:2], "tv", 0.4, 1.0)
+    behaviour = uniform(MODEL)
+    for law, count, message in [
+        (behaviour[:2], 5, r"behaviour: found shape \(2, 4, 3\), expected \(3, 4, 3\)"),
+        (2 * behaviour, 5, r"behaviour: found .* at \(0, 0\)"),
+        (behaviour, 0, "num_trajectories: found 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sample_trajectories(jax.random.key(0), MODEL, law, count)
+    with pytest.raises(ValueError, match="key: found None, expected a key"):
+        act(LEARN(DATA, TABLE, None, "tv", 0.4, 0.05), TABLE, 0, jnp.arange(4), Rules(ties="random"))
 
 
 def test_bad_arguments():
@@ -423,6 +456,17 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"features: found shape \(3, 3\)"):
         table(features[0], weights)
     assert table(2 * features, 3 * weights, check=False).rewards.shape == (3, 4, 3)
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"least: found {value}, expected 'states', 'data' or a finite number"):
+            Rules(least=value)
+    for wrong, message in [
+        ((DATA, TABLE, weights, 0.0), "ridge: found 0.0, expected a number above 0"),
+        ((DATA, TABLE, weights, 1.0, None, 2.0), r"smoothing: found 2\.0, expected a number in \[0, 1\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            estimate_model(*wrong)
+    with pytest.raises(ValueError, match=r"learned: found weights and values of shapes \(3, 3\), \(4, 4\), expected"):
+        verify(simulated(), LEARN(DATA, TABLE, None, "tv", 0.4, 0.05), "tv", 1.0)
     for field, value in (("norm", "l2"), ("ties", "last"), ("least", "most")):
         with pytest.raises(ValueError, match=f"{field}: found '{value}'"):
             dataclasses.replace(Rules(), **{field: value})

@@ -12,6 +12,7 @@ from rlcore.planning import backward_induction
 from rlcore.robust import (
     HELLINGER,
     KL,
+    Wasserstein,
     deployment_bound,
     divergence_of,
     evaluate,
@@ -111,6 +112,25 @@ def test_no_policy_and_no_adversary_does_better(name):
     np.testing.assert_allclose(found.bound[-1], found.value[-1], rtol=0, atol=1e-12)
 
 
+def test_a_deployment_at_infinite_distance_is_promised_nothing_where_it_is_met():
+    # The target's jump fails with chance 1/2: KL and chi-square are infinite there, and 0 times infinity lurks wherever
+    # a state has no part in that factor.
+    nominal = simulated()
+    target = perturbed(nominal, 0.5)
+    policy = jnp.full((3, 5), 15, jnp.int32)
+    mixed = jax.nn.one_hot(policy, 16, dtype=float)
+    for name, rule in itertools.product(("kl", "chi2"), (policy, mixed)):
+        found = deployment_bound(nominal, rule, target.factors, name, 0.5)
+        assert jnp.isneginf(found.bound[0]) and jnp.isposinf(found.price[0])
+        np.testing.assert_allclose(found.value, evaluate(target, policy).values[0], rtol=0, atol=EXACT)
+        # the fail state never comes to that factor
+        assert found.price[3] == 0 and found.bound[3] == found.value[3] == 0
+        from_jit = jax.jit(lambda f, n=name, r=rule: deployment_bound(nominal, r, f, n, 0.5).bound)(target.factors)
+        np.testing.assert_array_equal(from_jit, found.bound)
+    near = deployment_bound(nominal, policy, target.factors, "tv", 0.5)
+    assert jnp.all(jnp.isfinite(near.bound)) and jnp.all(near.bound <= near.value + EXACT)
+
+
 def test_the_nominal_problem_is_that_of_the_planner():
     for i in range(3):
         problem = model(i)
@@ -165,6 +185,18 @@ def test_any_divergence_plans_and_single_precision_stays():
     np.testing.assert_allclose(found.values.astype(jnp.float64), plan(problem, "chi2", 0.3).values, rtol=0, atol=1e-5)
 
 
+def test_constants_of_a_jitted_function_are_checked_and_solved():
+    # Under jit the sums of a constant are traced: checks must not use them.
+    problem, policy = model(), jnp.zeros((3, 4), jnp.int32)
+    mixed = jnp.full((3, 4, 3), 1 / 3)
+    for rule in (policy, mixed):
+        found = jax.jit(lambda level, rule=rule: evaluate(problem, rule, "tv", level).values)(0.3)
+        np.testing.assert_allclose(found, evaluate(problem, rule, "tv", 0.3).values, rtol=0, atol=EXACT)
+    wrong = policy + 3
+    with pytest.raises(ValueError, match="policy: found"):
+        jax.jit(lambda level: evaluate(problem, wrong, "tv", level).values)(0.3)
+
+
 def test_vmap_over_models_and_levels_equals_a_loop():
     levels = jnp.linspace(0.1, 2.0, 20)
     batch = jax.jit(jax.vmap(lambda m, level: plan(m, "chi2", level).values))(MODELS, levels)
@@ -216,6 +248,24 @@ def test_bad_input():
             plan(problem, "tv", level)
     with pytest.raises(ValueError, match=r"level: found .*expected radii in \[0, 1\]"):
         plan(problem, "tv", 1.5, constrained=True)
+    for shape in ((2,), (4, 3), (1, 1, 3, 3)):
+        with pytest.raises(ValueError, match=r"level: found shape .*, expected one that broadcasts to \(3, 3\)"):
+            plan(problem, "tv", jnp.ones(shape))
+    with pytest.raises(ValueError, match=r"broadcasts to \(3, 4, 3\)"):
+        plan(problem, "tv", jnp.ones((3, 3, 3)), rectangular="sa")
+    with pytest.raises(ValueError, match=r"divergence: found None with the level 0\.5"):
+        evaluate(problem, jnp.zeros((3, 4), jnp.int32), level=0.5)
+    with pytest.raises(ValueError, match="divergence: found 'cvar', expected tv, kl or chi2"):
+        levels_of_radius(problem, "cvar", 0.5)
+    with pytest.raises(ValueError, match=r"cost: found shape \(3, 3\), expected \(4, 4\)"):
+        plan(problem, Wasserstein(jnp.zeros((3, 3))), 0.5)
+    for factors, message in (
+        (problem.factors[:2], r"factors: found shape \(2, 3, 4\), expected \(3, 3, 4\)"),
+        (2 * problem.factors, r"factors: found .* at \(0, 0\)"),
+        (problem.factors * jnp.nan, r"factors: found .* at \(0, 0\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            deployment_bound(problem, jnp.zeros((len(factors), 4), jnp.int32), factors, "tv", 0.5)
     with pytest.raises(ValueError, match="rectangular: found 's', expected 'd' or 'sa'"):
         plan(problem, "tv", 1.0, rectangular="s")
     with pytest.raises(ValueError, match="policy: found int"):

@@ -318,6 +318,35 @@ def test_extreme_levels(name):
         assert all(jnp.all(jnp.isfinite(x)) for x in gradient(LAW, VALUES, level))
 
 
+def test_nothing_moves_at_an_infinite_transport_price():
+    cost = jnp.abs(jnp.arange(4.0)[:, None] - jnp.arange(4.0)[None, :])
+    solve = lambda *at: worst_case(Wasserstein(cost), *at)  # noqa: E731
+    for level in (jnp.inf, 1e300):
+        found = solve(LAW, VALUES, level)
+        assert abs(found.value - LAW @ VALUES) <= EXACT
+        np.testing.assert_array_equal(found.worst_kernel, LAW)
+    by_value, by_level = jax.grad(lambda v, x: solve(LAW, v, x).value, (0, 1))(VALUES, jnp.inf)
+    np.testing.assert_array_equal(by_value, LAW)
+    assert by_level == 0
+    # where moving is free, mass moves at any price
+    assert worst_case(Wasserstein(0 * cost), LAW, VALUES, jnp.inf).value == 0.5
+
+
+@pytest.mark.parametrize("name", [n for n in GENERAL if n != "TV"])
+def test_the_general_dual_at_levels_below_the_rounding_of_the_values(name):
+    for dtype, level in ((jnp.float32, 1e-12), (jnp.float64, 1e-20)):
+        found = _solver(name, False)(LAW.astype(dtype), VALUES.astype(dtype), dtype(level))
+        # HELLINGER and REVERSE_KL may leave the support at a price, the others not
+        least = 0.5 if name in ("HELLINGER", "REVERSE_KL") else 1.0
+        np.testing.assert_allclose(found.value, least, rtol=0, atol=4 * jnp.finfo(dtype).eps)
+        assert abs(found.worst_kernel[jnp.argmin(jnp.abs(VALUES - least))] - 1) < 1e-3
+
+
+def test_integer_values_do_not_round_the_level():
+    found = worst_case("tv", jnp.array([0.5, 0.5]), jnp.array([0, 1]), 0.25)
+    assert found.value == 0.125
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_extreme_radii(name):
     solve = jax.jit({"tv": constrained_tv, "kl": constrained_kl, "chi2": constrained_chi2}[name])
@@ -399,6 +428,10 @@ def test_the_logarithm_keeps_its_digits():
         (("tv", LAW.at[0].set(np.nan), VALUES, 1.0), "reference: found NaN"),
         (("tv", LAW.at[0].set(-0.3), VALUES, 1.0), "reference: found shape"),
         (("tv", 2 * LAW, VALUES, 1.0), "reference: found .* sum 2"),
+        (("tv", LAW, VALUES, jnp.ones(4)), r"level: found shape \(4,\), expected one number"),
+        ((Wasserstein(jnp.ones((3, 3))), LAW, VALUES, 1.0), r"cost: found shape \(3, 3\), expected \(4, 4\)"),
+        ((Wasserstein(jnp.ones((4, 4))), LAW, VALUES, 1.0), "cost: found entries .* diagonal up to 1"),
+        ((Wasserstein(-1 + jnp.eye(4)), LAW, VALUES, 1.0), r"cost: found entries in \[-1, 0\]"),
     ],
 )
 def test_bad_input(arguments, message):
@@ -408,3 +441,5 @@ def test_bad_input(arguments, message):
         cressie_read(1.0)
     with pytest.raises(ValueError, match="divergence: found 'l2'"):
         divergence_of("l2", LAW, LAW)
+    with pytest.raises(ValueError, match="divergence: found Wasserstein, expected a name or an FDivergence"):
+        divergence_of(Wasserstein(jnp.zeros((4, 4))), LAW, LAW)
