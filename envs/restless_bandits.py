@@ -9,7 +9,7 @@ from rlcore.types import Array, Float, Key, Number
 __all__ = ["FAMILIES", "persistent", "restless_monotone"]
 
 
-def restless_monotone(key: Key[Array, ""], k: int, S: int, concentration: Number = 0.7) -> RestlessBandit:  # noqa: N803
+def restless_monotone(key: Key[Array, ""], k: int, S: int, concentration: Number = 0.7) -> RestlessBandit:
     """Random arms, stochastically monotone, with idling dominating playing, and payoffs that never fall.
 
     Two random stochastic matrices per arm; their distribution functions are sorted so that higher states have smaller

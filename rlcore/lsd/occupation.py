@@ -1,4 +1,4 @@
-"""Linear programmes on the host (HiGHS): occupation measures for any idle rule and any kernels, and the cycle programme.
+"""Linear programmes on the host (HiGHS): occupation measures, for any idle rule and any kernels, and cycles as written.
 
 They are the reference for `relaxation` and serve where it cannot: "decrement" arms, restless arms, finite horizons. No
 code is shared with `relaxation`.
@@ -12,7 +12,7 @@ import numpy as np
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
 from rlcore.lsd.relaxation import Occupancy
 from rlcore.lsd.restless import RestlessBandit
-from rlcore.types import Array, Int, Shaped
+from rlcore.types import Array
 
 __all__ = [
     "CycleProgramme",
@@ -81,7 +81,7 @@ def finite_programme(
     horizon: int,
     plays: int = 1,
     *,
-    start: Int[Array, " k"] | None = None,
+    start=None,
     discount: float = 1.0,
 ) -> OccupationProgramme:
     """The most that arms earn in T rounds if at most `plays` are played in every round in expectation.
@@ -131,7 +131,7 @@ def cycle_programme(
     *,
     permanent: bool = True,
     longest: int | None = None,
-    costs: Shaped[Array, " k"] | None = None,
+    costs=None,
     budget: float = 0.0,
 ) -> CycleProgramme:
     """The two-index relaxation as it is written, by a simplex method: the independent reference of `relaxation`.

@@ -15,7 +15,7 @@ import numpy as np
 from rlcore.lsd.markov import MarkovSchedule, MarkovState, inverse_cdf, uniform
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
 from rlcore.lsd.simulate import Round, Simulation
-from rlcore.types import Array, Float, Int, Key, PyTree, Shaped
+from rlcore.types import Array, Float, Int, Key, PyTree
 
 __all__ = ["COUPLINGS", "RestlessBandit", "as_restless", "restless_bandit", "restless_class", "simulate_restless"]
 
@@ -49,10 +49,7 @@ class RestlessBandit:
         return self.payoffs.shape[-1]
 
 
-def restless_bandit(
-    play: Shaped[Array, "k S S"], idle: Shaped[Array, "k S S"], payoffs: Shaped[Array, "k S"], *,
-    payoff_class: str = "arbitrary",
-) -> RestlessBandit:  # fmt: skip
+def restless_bandit(play, idle, payoffs, *, payoff_class: str = "arbitrary") -> RestlessBandit:
     """Check a restless bandit on the host and build it.
 
     Args: play, idle: [k, S, S], rows of probabilities; payoffs: [k, S] in [0, 1]; payoff_class: what the caller claims,
