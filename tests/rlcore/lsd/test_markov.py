@@ -210,14 +210,21 @@ def test_safe_fill_uses_rounds_that_may_stay_empty():
     assert np.all(run(with_idle_arm(Q), schedule, 50, 20).trace["played"] == 1)
 
 
+def test_an_arm_that_always_asks_fills_rounds_too():
+    problem = from_tables([[0.9, 0.9], [0.5, 0.95]], [[0.9], [0.0]], allow_idle=False)
+    schedule = markov_schedule(occupation_programme(problem).occupancy)
+    assert not np.any(schedule.filler)
+    assert np.all(run(problem, schedule, 50, 20).trace["played"] == 1)
+
+
 def test_bad_arguments_are_named():
     found = occupation_programme(Q)
     must = dataclasses.replace(Q, allow_idle=False)
     with pytest.raises(ValueError) as error:
         simulate(must, markov_schedule(found.occupancy), 3, jax.random.key(0))
     assert str(error.value) == (
-        "problem: found allow_idle=False and 0 arms that the plan never plays, expected at least 1 to fill rounds "
-        "with; add an arm without payoff"
+        "problem: found allow_idle=False and 0 arms that the plan plays never or always, expected at least 1 to fill "
+        "rounds with; add an arm without payoff"
     )
     with pytest.raises(ValueError, match=r"rule: found 'best', expected one of \('virtual', 'real'\)"):
         markov_schedule(found.occupancy, rule="best")
