@@ -1,4 +1,4 @@
-"""Random phases: every arm repeats its cycle from a uniform offset; its virtual state is where that cycle has led it."""
+"""Random phases: every arm repeats its cycle from a uniform offset; its virtual state is where that has led it."""
 
 import jax
 import jax.numpy as jnp
