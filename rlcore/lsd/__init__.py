@@ -1,13 +1,10 @@
 """Last-switch-dependent bandits: relaxations, planners with certificates, exact planning, learning."""
 
-from rlcore.lsd.markov import MarkovSchedule, MarkovState, markov_schedule
-from rlcore.lsd.occupation import (
-    CycleProgramme,
-    OccupationProgramme,
-    cycle_programme,
-    finite_programme,
-    occupation_programme,
-)
+from rlcore.lsd.block import Block, block_optimum
+from rlcore.lsd.block_programme import GuidedBlock, block_programme, guided_block
+from rlcore.lsd.comb_ucb import BlockUCB, calibrated_ucb1, comb_ucb1, isi_comb_ucb1
+from rlcore.lsd.estimates import Estimates, isotonic, rising_upper_bound, upper_bound
+from rlcore.lsd.explore_commit import ExploreCommit, etc_regret_bound, etc_sweeps, exploration_sweep
 from rlcore.lsd.problem import (
     SwitchingBandit,
     advance,
@@ -18,40 +15,49 @@ from rlcore.lsd.problem import (
     transition_tables,
 )
 from rlcore.lsd.relaxation import Occupancy, Relaxation, cycle_payoffs, dual, occupancy, relaxation
-from rlcore.lsd.restless import RestlessBandit, as_restless, restless_bandit, restless_class, simulate_restless
 from rlcore.lsd.simulate import Learner, Planner, Round, Simulation, learn, simulate
+from rlcore.lsd.ucb_greedy import UCBGreedy
+from rlcore.lsd.virtual_ucb import VirtualUCB, virtual_ucb_frame, virtual_ucb_regret_bound
 
 __all__ = [
-    "CycleProgramme",
+    "Block",
+    "BlockUCB",
+    "Estimates",
+    "ExploreCommit",
+    "GuidedBlock",
     "Learner",
-    "MarkovSchedule",
-    "MarkovState",
     "Occupancy",
-    "OccupationProgramme",
     "Planner",
     "Relaxation",
-    "RestlessBandit",
     "Round",
     "Simulation",
     "SwitchingBandit",
+    "UCBGreedy",
+    "VirtualUCB",
     "advance",
-    "as_restless",
+    "block_optimum",
+    "block_programme",
+    "calibrated_ucb1",
+    "comb_ucb1",
     "cycle_payoffs",
-    "cycle_programme",
     "dual",
-    "finite_programme",
+    "etc_regret_bound",
+    "etc_sweeps",
+    "exploration_sweep",
     "from_delays",
     "from_tables",
+    "guided_block",
     "initial_state",
+    "isi_comb_ucb1",
+    "isotonic",
     "learn",
-    "markov_schedule",
     "occupancy",
-    "occupation_programme",
     "payoff_class",
     "relaxation",
-    "restless_bandit",
-    "restless_class",
+    "rising_upper_bound",
     "simulate",
-    "simulate_restless",
     "transition_tables",
+    "upper_bound",
+    "virtual_ucb_frame",
+    "virtual_ucb_regret_bound",
 ]
