@@ -178,7 +178,7 @@ def occupancy(problem: SwitchingBandit, plan: Relaxation) -> Occupancy:
 
     def option(idle: Int[Array, ""], run: Int[Array, ""], weight: Float[Array, ""]):
         # In a cycle the rounds of rest see -run, +1 .. +(idle - 1); the plays see +idle, -1 .. -(run - 1).
-        e = jnp.arange(s)
+        e = jnp.arange(s, dtype=jnp.int32)
         up = e - low + 1  # +s of rested states
         down = low - e  # j of states -j
         rate = weight / (idle + run).astype(weight.dtype)
