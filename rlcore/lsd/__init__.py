@@ -1,10 +1,16 @@
 """Last-switch-dependent bandits: relaxations, planners with certificates, exact planning, learning."""
 
-from rlcore.lsd.block import Block, block_optimum
-from rlcore.lsd.block_programme import GuidedBlock, block_programme, guided_block
-from rlcore.lsd.comb_ucb import BlockUCB, calibrated_ucb1, comb_ucb1, isi_comb_ucb1
-from rlcore.lsd.estimates import Estimates, isotonic, rising_upper_bound, upper_bound
-from rlcore.lsd.explore_commit import ExploreCommit, etc_regret_bound, etc_sweeps, exploration_sweep
+from rlcore.lsd.coupled import Coupled, coupled
+from rlcore.lsd.guarantee import alpha, minorant, poisson_alpha, top_mean, virtual_value
+from rlcore.lsd.interleaved import (
+    Interleaved,
+    concave_recharging,
+    delay_relaxation,
+    interleaved,
+    interleaved_value,
+    play_rates,
+)
+from rlcore.lsd.planner import BestDraw, Certificate, Fixed, best_of, candidates, certify, plan, replicate
 from rlcore.lsd.problem import (
     SwitchingBandit,
     advance,
@@ -14,50 +20,87 @@ from rlcore.lsd.problem import (
     payoff_class,
     transition_tables,
 )
-from rlcore.lsd.relaxation import Occupancy, Relaxation, cycle_payoffs, dual, occupancy, relaxation
+from rlcore.lsd.random_phase import (
+    Phases,
+    RandomPhase,
+    asking,
+    draw_phases,
+    random_phase,
+    turn,
+    undominated,
+    virtual_payoff,
+    virtual_state,
+)
+from rlcore.lsd.relaxation import (
+    Occupancy,
+    Options,
+    Relaxation,
+    cycle_options,
+    cycle_payoffs,
+    dual,
+    occupancy,
+    price_plays,
+    relaxation,
+    run_payoffs,
+)
 from rlcore.lsd.simulate import Learner, Planner, Round, Simulation, learn, simulate
-from rlcore.lsd.ucb_greedy import UCBGreedy
-from rlcore.lsd.virtual_ucb import VirtualUCB, virtual_ucb_frame, virtual_ucb_regret_bound
+from rlcore.lsd.stretched import Stretched, run_relaxation, stretched
 
 __all__ = [
-    "Block",
-    "BlockUCB",
-    "Estimates",
-    "ExploreCommit",
-    "GuidedBlock",
+    "BestDraw",
+    "Certificate",
+    "Coupled",
+    "Fixed",
+    "Interleaved",
     "Learner",
     "Occupancy",
+    "Options",
+    "Phases",
     "Planner",
+    "RandomPhase",
     "Relaxation",
     "Round",
     "Simulation",
+    "Stretched",
     "SwitchingBandit",
-    "UCBGreedy",
-    "VirtualUCB",
     "advance",
-    "block_optimum",
-    "block_programme",
-    "calibrated_ucb1",
-    "comb_ucb1",
+    "alpha",
+    "asking",
+    "best_of",
+    "candidates",
+    "certify",
+    "concave_recharging",
+    "coupled",
+    "cycle_options",
     "cycle_payoffs",
+    "delay_relaxation",
+    "draw_phases",
     "dual",
-    "etc_regret_bound",
-    "etc_sweeps",
-    "exploration_sweep",
     "from_delays",
     "from_tables",
-    "guided_block",
     "initial_state",
-    "isi_comb_ucb1",
-    "isotonic",
+    "interleaved",
+    "interleaved_value",
     "learn",
+    "minorant",
     "occupancy",
     "payoff_class",
+    "plan",
+    "play_rates",
+    "poisson_alpha",
+    "price_plays",
+    "random_phase",
     "relaxation",
-    "rising_upper_bound",
+    "replicate",
+    "run_payoffs",
+    "run_relaxation",
     "simulate",
+    "stretched",
+    "top_mean",
     "transition_tables",
-    "upper_bound",
-    "virtual_ucb_frame",
-    "virtual_ucb_regret_bound",
+    "turn",
+    "undominated",
+    "virtual_payoff",
+    "virtual_state",
+    "virtual_value",
 ]
