@@ -7,6 +7,7 @@ it runs on the device; `jax.vmap` over payoffs shares it.
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from rlcore.lsd.problem import SwitchingBandit, initial_state, transition_tables
 from rlcore.mdp import MDP
 from rlcore.planning import prepare
 from rlcore.solver import CONVERGED, NOT_FINITE, PRECISION_LIMIT, STEP_LIMIT
-from rlcore.types import Array, Float, Int, Number, Shaped, require_float64
+from rlcore.types import Array, Float, Int, Number, require_float64
 
 __all__ = [
     "JointStates",
@@ -33,6 +34,8 @@ __all__ = [
     "reachable",
 ]
 
+# A named start, or the local state of every arm.
+Start = str | Sequence[int] | Int[np.ndarray, " k"] | Int[Array, " k"] | None
 LIMIT = 20_000_000
 METHODS = ("howard", "value_iteration")
 # Sweeps between two looks at the bounds.
@@ -99,7 +102,7 @@ def joint_actions(num_arms: int, plays: int, allow_idle: bool) -> np.ndarray:
 
 
 def reachable(
-    problem: SwitchingBandit, start: str | Shaped[Array, " k"] | None = None, plays: int = 1, *, limit: int = LIMIT
+    problem: SwitchingBandit, start: Start = None, plays: int = 1, *, limit: int = LIMIT
 ) -> JointStates:
     """Search the joint local states that can be reached, breadth first; payoffs are not read.
 
@@ -189,7 +192,7 @@ def optimal_average(
     plays: int = 1,
     tol: Number = 1e-9,
     *,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     method: str = "howard",
     max_steps: int = 1_000_000,
     limit: int = LIMIT,
@@ -262,7 +265,7 @@ def optimal_finite(
     problem: SwitchingBandit,
     horizon: int,
     plays: int = 1,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     *,
     limit: int = LIMIT,
 ) -> OptimalFinite:
@@ -297,9 +300,9 @@ def _by_induction(payoffs, states, horizon):
 
 def policy_cycle(
     problem: SwitchingBandit,
-    policy: Int[Array, " n"],
+    policy: Int[Array, " n"] | Int[np.ndarray, " n"],
     plays: int = 1,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     *,
     limit: int = LIMIT,
 ) -> PolicyCycle:
