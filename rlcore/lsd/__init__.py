@@ -11,14 +11,13 @@ from rlcore.lsd.baselines import (
     purely_periodic,
 )
 from rlcore.lsd.exact import (
-    JointStates,
     OptimalAverage,
     OptimalFinite,
     PolicyCycle,
     optimal_average,
     optimal_finite,
     policy_cycle,
-    reachable,
+    policy_gain,
 )
 from rlcore.lsd.indices import (
     AdvantageIndex,
@@ -29,6 +28,7 @@ from rlcore.lsd.indices import (
     priced_arms,
     whittle_index,
 )
+from rlcore.lsd.joint import JointPolicy, JointStates, joint_policy, reachable
 from rlcore.lsd.problem import (
     SwitchingBandit,
     advance,
@@ -46,6 +46,7 @@ __all__ = [
     "BestFixedArm",
     "Calendar",
     "Greedy",
+    "JointPolicy",
     "JointStates",
     "Learner",
     "Occupancy",
@@ -71,12 +72,14 @@ __all__ = [
     "from_tables",
     "indexable",
     "initial_state",
+    "joint_policy",
     "learn",
     "occupancy",
     "optimal_average",
     "optimal_finite",
     "payoff_class",
     "policy_cycle",
+    "policy_gain",
     "priced_arms",
     "purely_periodic",
     "reachable",

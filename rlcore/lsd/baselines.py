@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.exact import joint_actions
 from rlcore.lsd.indices import highest
+from rlcore.lsd.joint import joint_actions
 from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
 from rlcore.lsd.relaxation import Relaxation, relaxation
-from rlcore.types import Array, Bool, Float, Int, Key, PyTree
+from rlcore.types import Array, Bool, Int, Key, PyTree
 
 __all__ = [
     "BestFixedArm",
@@ -84,7 +84,7 @@ class RoundRobin(_Stateless):
 
 @_register
 class BestFixedArm(_Stateless):
-    """A planner: always the arms that pay most in their most tired state. plays: m, static. Source: definition. Cost: k."""
+    """A planner: always the arms that pay most when most tired. plays: m, static. Source: definition. Cost: k."""
 
     plays: int = _static(1)
 
@@ -97,8 +97,8 @@ class BestFixedArm(_Stateless):
 
 @_register
 class Calendar(_Stateless):
-    """A planner: a fixed cycle of rounds, for ever. actions: bool[n, k], arms played. value: float[], its reward per round
-    in the long run. Source: definition. Cost: k."""
+    """A planner: a fixed cycle of rounds, for ever. actions: bool[n, k], arms played. value: float[], its reward per
+    round in the long run. Source: definition. Cost: k."""
 
     actions: Array
     value: Array
@@ -113,8 +113,8 @@ class Calendar(_Stateless):
 def _passes_to_settle(problem, length):
     """Passes of a cycle after which local states repeat, from a rested start.
 
-    Under "reset" a run's length is all that can still grow. Else: one pass is a monotone map of the S states of an arm, so
-    that its iterates climb, or fall, to a fixed point.
+    Under "reset" a run's length is all that can still grow. Else: one pass is a monotone map of the S states of an arm,
+    so that its iterates climb, or fall, to a fixed point.
     """
     return max(1, -(-problem.satiation // length)) if problem.idle_rule == "reset" else problem.num_local
 
@@ -148,8 +148,8 @@ def best_calendar(
     Args: length: n, static; plays: m, sets of at most m arms per round (exactly m where idling is forbidden), static;
       opening: int[o], arms played one by one at the head of the cycle, before the n rounds that are chosen; limit:
       cycles allowed.
-    Returns: Calendar with actions bool[o + n, k]. Raises: ValueError: a length below 1, plays out of 1 .. k, arms of the
-      opening out of range, more cycles than the limit. Source: derived: docs/proofs/lsd.md#calendar.
+    Returns: Calendar with actions bool[o + n, k]. Raises: ValueError: a length below 1, plays out of 1 .. k, arms of
+      the opening out of range, more cycles than the limit. Source: derived: docs/proofs/lsd.md#calendar.
     Cost: A^n cycles, A the sets of arms, each simulated for n + L rounds or so.
     """
     if length < 1:
@@ -159,8 +159,8 @@ def best_calendar(
     number = len(sets) ** length
     if number > limit:
         raise ValueError(
-            f"length: found {length}, which makes {number} cycles of {len(sets)} sets of arms, expected at most {limit}; "
-            "choose a shorter one, or `optimal_average`"
+            f"length: found {length}, which makes {number} cycles of {len(sets)} sets of arms, expected at most "
+            f"{limit}; choose a shorter one, or `optimal_average`"
         )
     opening = np.zeros(0, int) if opening is None else np.asarray(opening)
     if opening.ndim != 1 or np.any((opening < 0) | (opening >= k)):
@@ -214,9 +214,7 @@ class PurelyPeriodic(_Stateless):
         """Play the best paid arms that ask."""
         return self.played(problem, local, t), state
 
-    def played(
-        self, problem: SwitchingBandit, local: Int[Array, " k"], t: Int[Array, ""]
-    ) -> Bool[Array, " k"]:
+    def played(self, problem: SwitchingBandit, local: Int[Array, " k"], t: Int[Array, ""]) -> Bool[Array, " k"]:
         """bool[k], the arms of round t."""
         asks = (self.offset + t.astype(self.offset.dtype)) % (self.idle + self.run) >= self.idle
         payoff = _payoffs_at(problem, local)

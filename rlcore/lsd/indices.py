@@ -133,7 +133,8 @@ def indexable(problem: SwitchingBandit, index: Float[Array, "k S"]) -> Bool[Arra
     price, so that it is enough to look at both ends.
 
     Args: index: what `whittle_index` returned.
-    Returns: bool[k]; a policy with two cycles that earn alike may be called False wrongly. Source: derived: docs/proofs/lsd.md#indices. Cost: k S policy evaluations.
+    Returns: bool[k]; an arm where two cycles of one policy earn alike may be called False wrongly.
+    Source: derived: docs/proofs/lsd.md#indices. Cost: k S policy evaluations.
     """
     play, idle, _ = _graph(problem)
     tolerance = 1e-8  # indices are known to 1e-11, and slopes are at most S + 1
@@ -193,9 +194,9 @@ class AdvantageIndex:
     """A planner: play the arms of largest advantage at one price per play.
 
     price: float[], or None for the price of the relaxation (`dual_price` where the idle rule is not "reset").
-    threshold: float[], only advantages of at least this are played; -inf fills all m plays even at a loss, and a problem
-    that forbids idling is always filled. plays: m, static. No guarantee. Source: Lagrangian priorities, derived:
-    docs/proofs/lsd.md#indices. Cost: `relaxation` and `priced_arms` once, then k per round.
+    threshold: float[], only advantages of at least this are played; -inf fills all m plays even at a loss, and a
+    problem that forbids idling is always filled. plays: m, static. No guarantee. Source: Lagrangian priorities,
+    derived: docs/proofs/lsd.md#indices. Cost: `relaxation` and `priced_arms` once, then k per round.
     """
 
     price: Number | None = None
@@ -222,9 +223,9 @@ class AdvantageIndex:
 class WhittlePolicy:
     """A planner: play the arms of largest Whittle index.
 
-    threshold: float[], only indices of at least this are played (a negative one asks to be paid for the play); -inf fills
-    all m plays, and a problem that forbids idling is always filled. plays: m, static. No guarantee; indexability is not
-    checked here. Source: Whittle 1988 (remembered). Cost: `whittle_index` once, then k per round.
+    threshold: float[], only indices of at least this are played (a negative one asks to be paid for the play); -inf
+    fills all m plays, and a problem that forbids idling is always filled. plays: m, static. No guarantee; indexability
+    is not checked here. Source: Whittle 1988 (remembered). Cost: `whittle_index` once, then k per round.
     """
 
     threshold: Number = -TIE
