@@ -105,9 +105,9 @@ def optimal_average(
     return OptimalAverage(low, high, policy, jnp.asarray(states.local.shape[0], jnp.int32), steps, status)
 
 
-def _rounding(value, scale):
-    """Error of one computed difference of a backed-up value and a value: three operations."""
-    return 4 * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
+def _rounding(value, scale, num_arms):
+    """Error of one computed difference of a backed-up value and a value: a sum over arms and three operations."""
+    return (4 + num_arms) * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))
@@ -121,7 +121,7 @@ def _by_sweeps(payoffs, states, tol, max_steps):
         value, _, _, _, count = state
         value = jax.lax.fori_loop(0, STRIDE - 1, sweep, value - jnp.min(value))
         change = kernel.backup(value) - value
-        error = _rounding(value, kernel.reward_scale)
+        error = _rounding(value, kernel.reward_scale, payoffs.shape[0])
         low, high = jnp.min(change), jnp.max(change)
         return value + change / 2, low - error, high + error, high - low <= 2 * error, count + STRIDE
 
@@ -140,7 +140,7 @@ def _by_howard(payoffs, states, tol, max_steps):
     reward = joint_rewards(payoffs, states)
     following = jnp.asarray(states.following)
     plan = best_cycles(following, reward, jnp.argmax(reward, axis=1), max_steps)
-    error = _rounding(plan.relative, jnp.max(jnp.abs(reward)))
+    error = _rounding(plan.relative, jnp.max(jnp.abs(reward)), payoffs.shape[0])
     # Greedy rather than `plan.action`: what it earns is bounded by `plan.low` without any tolerance.
     policy = jnp.argmax(reward + plan.relative[following], axis=1).astype(jnp.int32)
     return plan.low - error, plan.high + error, policy, plan.steps

@@ -103,7 +103,7 @@ def _search(s, low, idle_rule, allow_idle, plays, start, limit) -> JointStates:
         _refuse("an unknown number of", s**k, sets, limit)
     actions = joint_actions(k, plays, allow_idle)
     with jax.ensure_compile_time_eval():
-        tables = transition_tables(SwitchingBandit(np.zeros((k, s)), low, idle_rule, allow_idle))
+        tables = transition_tables(SwitchingBandit(jnp.zeros((k, s)), low, idle_rule, allow_idle))
         play, idle = (np.asarray(x, np.int64) for x in tables)
     radix = s ** np.arange(k - 1, -1, -1, dtype=np.int64)
 
