@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.types import Array, Bool, Float, Int, Shaped
+from rlcore.types import Array, Bool, Float, Int
 
 __all__ = [
     "IDLE_RULES",
@@ -73,8 +73,8 @@ class SwitchingBandit:
 
 
 def from_tables(
-    recovery: Shaped[Array, "k M"],
-    satiation: Shaped[Array, "k L"],
+    recovery,
+    satiation,
     *,
     idle_rule: str = "reset",
     allow_idle: bool = True,
@@ -114,7 +114,7 @@ def from_tables(
 
 
 def from_delays(
-    delays: Shaped[Array, "k D"], *, allow_idle: bool = True, start: str = "rested", payoff_class: str = "arbitrary"
+    delays, *, allow_idle: bool = True, start: str = "rested", payoff_class: str = "arbitrary"
 ) -> SwitchingBandit:
     """A recharging bandit: the payoff depends on the delay d = 1 .. D since the last play alone.
 
