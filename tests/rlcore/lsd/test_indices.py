@@ -177,7 +177,7 @@ def test_whittle_index_is_where_the_best_choice_changes(rule):
 
 
 def test_whittle_index_of_the_reference_instance():
-    # Agrees with markovianbandit-pkg 0.4 in every state that it answers (theory_checks/external/lsd.py).
+    # markovianbandit-pkg 0.4 gives the same, but for NaN at +3 of arm 1 (a policy with two recurrent classes).
     known = [
         [-0.5, 0.1, 0.1, 0.4, 0.4, 0.9],
         [-0.5, -0.1 / 3, -0.2, -0.2, 0.9, 0.9],
