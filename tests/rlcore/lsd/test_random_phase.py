@@ -215,7 +215,11 @@ def test_must_play_fills_every_round(frame):
     for plays in (1, 2):
         planner = random_phase(padded, plays, frame=frame)
         runs = replicas(
-            padded, planner, jax.random.split(jax.random.key(3), 50), 60, lambda p, s: (jnp.sum(s.played), *checks(p, s))
+            padded,
+            planner,
+            jax.random.split(jax.random.key(3), 50),
+            60,
+            lambda p, s: (jnp.sum(s.played), *checks(p, s)),
         )
         assert jnp.all(runs.trace[0] == plays)
         if frame is None:
