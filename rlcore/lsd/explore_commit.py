@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.estimates import Estimates, isotonic, no_estimates
-from rlcore.lsd.phases import draw_phases, virtual_states
 from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.random_phase import Phases, asking, draw_phases, turn, virtual_state
 from rlcore.lsd.relaxation import relaxation
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
@@ -53,13 +53,11 @@ def etc_regret_bound(
 
 
 class ExploreCommitState(NamedTuple):
-    """estimates; payoffs: float[k, S], committed to; idle, run, offset: int32[k], the phases committed to."""
+    """estimates; payoffs: float[k, S], committed to; phases: of the round just decided."""
 
     estimates: Estimates
     payoffs: Array
-    idle: Array
-    run: Array
-    offset: Array
+    phases: Phases
 
 
 @jax.tree_util.register_dataclass
@@ -90,8 +88,8 @@ class ExploreCommit:
         """Nothing seen. Raises: ValueError: a problem whose rounds may not be left empty."""
         check_may_idle(problem)
         self.explores(problem)
-        none = jnp.zeros(problem.num_arms, jnp.int32)
-        return ExploreCommitState(no_estimates(problem), no_estimates(problem).total, none + 1, none, none)
+        none = no_estimates(problem)
+        return ExploreCommitState(none, none.total, never(problem))
 
     def act(
         self,
@@ -111,10 +109,11 @@ class ExploreCommit:
             payoffs = state.estimates.mean
             payoffs = isotonic(payoffs) if self.isotonic else payoffs
             plan = relaxation(dataclasses.replace(problem, payoffs=payoffs))
-            return ExploreCommitState(state.estimates, payoffs, *draw_phases(key, plan))
+            return ExploreCommitState(state.estimates, payoffs, draw_phases(plan, key))
 
-        state = jax.lax.cond(t == explores, commit, lambda s: s, state)
-        chosen = best_candidate(problem, state, t - explores)
+        further = lambda s: s._replace(phases=turn(s.phases))  # noqa: E731
+        state = jax.lax.cond(t == explores, commit, further, state)
+        chosen = best_candidate(problem, state.payoffs, state.phases)
         return jnp.where(t < explores, sweep, chosen & (t > explores)), state
 
     def learn(
@@ -133,9 +132,15 @@ def check_may_idle(problem: SwitchingBandit) -> None:
         )
 
 
-def best_candidate(problem: SwitchingBandit, state, t: Int[Array, ""]) -> Bool[Array, " k"]:
-    """The arm whose cycle asks for a play in round t and whose virtual state pays most by `state.payoffs`, if any."""
-    asks, virtual = virtual_states(problem, state.idle, state.run, state.offset, t)
-    payoff = jnp.take_along_axis(state.payoffs, virtual[:, None], axis=1)[:, 0]
+def never(problem: SwitchingBandit) -> Phases:
+    """Phases of arms that never ask for a play."""
+    none = jnp.zeros(problem.num_arms, jnp.int32)
+    return Phases(none + 1, none, none)
+
+
+def best_candidate(problem: SwitchingBandit, payoffs: Float[Array, "k S"], phases: Phases) -> Bool[Array, " k"]:
+    """bool[k]: of the arms whose cycles ask for a play the one whose virtual state pays most, if any. Cost: k."""
+    asks, virtual = asking(phases), virtual_state(phases, problem.satiation, problem.num_local)
+    payoff = jnp.take_along_axis(payoffs, virtual[:, None], axis=1)[:, 0]
     best = jnp.argmax(jnp.where(asks, payoff, -1))
     return asks & (jnp.arange(problem.num_arms) == best)

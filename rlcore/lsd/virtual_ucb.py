@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.lsd.estimates import Estimates, no_estimates, rising_upper_bound, upper_bound
-from rlcore.lsd.explore_commit import best_candidate, check_may_idle
-from rlcore.lsd.phases import draw_phases
+from rlcore.lsd.explore_commit import best_candidate, check_may_idle, never
 from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.random_phase import Phases, draw_phases, turn
 from rlcore.lsd.relaxation import relaxation
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
@@ -37,13 +37,11 @@ def virtual_ucb_regret_bound(horizon: int, num_arms: int, num_local: int, frame:
 
 
 class VirtualUCBState(NamedTuple):
-    """estimates; payoffs: float[k, S], the frame's upper bounds; idle, run, offset: int32[k], its phases."""
+    """estimates; payoffs: float[k, S], the frame's upper bounds; phases: of the round just decided."""
 
     estimates: Estimates
     payoffs: Array
-    idle: Array
-    run: Array
-    offset: Array
+    phases: Phases
 
 
 @jax.tree_util.register_dataclass
@@ -76,8 +74,8 @@ class VirtualUCB:
         """Nothing seen. Raises: ValueError: a problem whose rounds may not be left empty."""
         check_may_idle(problem)
         self.frame_length(problem)
-        none = jnp.zeros(problem.num_arms, jnp.int32)
-        return VirtualUCBState(no_estimates(problem), no_estimates(problem).total, none + 1, none, none)
+        none = no_estimates(problem)
+        return VirtualUCBState(none, none.total, never(problem))
 
     def act(
         self,
@@ -100,11 +98,12 @@ class VirtualUCB:
                 payoffs = jnp.minimum(upper_bound(state.estimates, width), 1)
             payoffs = payoffs.astype(state.payoffs.dtype)
             plan = relaxation(dataclasses.replace(problem, payoffs=payoffs))
-            return VirtualUCBState(state.estimates, payoffs, *draw_phases(key, plan))
+            return VirtualUCBState(state.estimates, payoffs, draw_phases(plan, key))
 
         at = t % frame
-        state = jax.lax.cond(at == 0, renew, lambda s: s, state)
-        return best_candidate(problem, state, at) & (at > 0), state
+        further = lambda s: s._replace(phases=turn(s.phases))  # noqa: E731
+        state = jax.lax.cond(at == 0, renew, further, state)
+        return best_candidate(problem, state.payoffs, state.phases) & (at > 0), state
 
     def learn(
         self, state: VirtualUCBState, local: Int[Array, " k"], played: Bool[Array, " k"], reward: Float[Array, " k"]

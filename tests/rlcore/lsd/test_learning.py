@@ -31,7 +31,7 @@ from rlcore.lsd import (
     virtual_ucb_frame,
     virtual_ucb_regret_bound,
 )
-from rlcore.lsd.phases import draw_phases, virtual_states
+from rlcore.lsd.random_phase import asking, draw_phases, turn, virtual_state
 
 Q = reference()
 KEY = jax.random.key(11)
@@ -96,6 +96,11 @@ def test_estimates_converge():
     assert 0.01 < error <= width  # rewards are samples, not payoffs
 
 
+def where(phases):
+    """(bool[k] that ask, int32[k] virtual states)."""
+    return asking(phases), virtual_state(phases, Q.satiation, Q.num_local)
+
+
 def test_the_first_round_after_exploration_is_empty_and_then_the_plan_is_followed():
     learner = ExploreCommit(10**6, sweeps=1)
     explores = learner.explores(Q)
@@ -103,9 +108,8 @@ def test_the_first_round_after_exploration_is_empty_and_then_the_plan_is_followe
     played, states = run(Q, learner, explores + 60, jax.random.split(KEY, 8), observe=observe).trace
     assert not np.any(played[:, explores])
     committed = jax.tree.map(lambda x: x[:, -1], states)
-    asks, virtual = jax.vmap(
-        lambda s: jax.vmap(lambda t: virtual_states(Q, s.idle, s.run, s.offset, t))(jnp.arange(1, 60, dtype=jnp.int32))
-    )(committed)
+    phases = jax.tree.map(lambda x: x[:, explores + 1 :], states.phases)
+    asks, virtual = jax.vmap(jax.vmap(where))(phases)
     played, asks = np.asarray(played[:, explores + 1 :]), np.asarray(asks)
     assert np.all(asks[played]) and np.all(played.sum(2) == np.any(asks, axis=2))
     payoff = np.take_along_axis(np.asarray(committed.payoffs)[:, None], np.asarray(virtual)[..., None], axis=3)[..., 0]
@@ -149,9 +153,7 @@ def test_the_frames_of_virtual_ucb():
     observe = lambda problem, seen: (seen.local, seen.played, seen.state)  # noqa: E731
     local, played, states = run(Q, learner, 2000, jax.random.split(KEY, 16), observe=observe).trace
     at = jnp.arange(2000, dtype=jnp.int32) % frame
-    asks, virtual = jax.vmap(
-        lambda s: jax.vmap(lambda x, t: virtual_states(Q, x.idle, x.run, x.offset, t))(s, at)
-    )(states)  # fmt: skip
+    asks, virtual = jax.vmap(jax.vmap(where))(states.phases)
     local, played, asks, virtual = (np.asarray(x) for x in (local, played, asks, virtual))
     assert not np.any(played[:, at == 0]) and np.all(asks[played]) and played.sum(2).max() == 1
     # where somebody asks, somebody plays
@@ -324,8 +326,9 @@ def test_phases_are_stationary():
     @jax.jit
     def draw(keys, t):
         plan = relaxation(Q)
-        phases = jax.vmap(lambda key: draw_phases(key, plan))(keys)
-        return jax.vmap(lambda i, r, o: virtual_states(Q, i, r, o, t))(*phases), occupancy(Q, plan)
+        phases = jax.vmap(lambda key: draw_phases(plan, key))(keys)
+        phases = jax.lax.fori_loop(0, t, lambda _, phases: jax.vmap(turn)(phases), phases)
+        return jax.vmap(where)(phases), occupancy(Q, plan)
 
     for t in (0, 7):
         (asks, virtual), rates = jax.tree.map(np.asarray, draw(jax.random.split(KEY, 20000), jnp.int32(t)))
