@@ -89,6 +89,8 @@ def execute(name: str, config: Any, root: Path, *, quick: bool = False) -> dict[
     Args: name: of the experiment; config: its Config; root: folder for results; quick: goes into the folder's name.
     Returns: {"name", "folder", "figure", "data", "seconds", "table"}.
     """
+    from experiments import figures  # matplotlib: not needed to list experiments
+
     module = load(name)
     final = root / (name + (".quick" if quick else ""))
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -101,8 +103,9 @@ def execute(name: str, config: Any, root: Path, *, quick: bool = False) -> dict[
         texts = {n: c.astype(object) for n, c in data.coords.items() if c.dtype.kind == "U"}
         data.assign_coords(texts).to_zarr(folder / "data.zarr", mode="w", consolidated=False)
         figure = module.plot(data)
-        figure.savefig(folder / "figure.png")
-        figure.savefig(folder / "figure.pdf")
+        with figures.style():
+            figure.savefig(folder / "figure.png")
+            figure.savefig(folder / "figure.pdf")
         rows = table(getattr(module, "REFERENCES", {}), module.measured(data)) if hasattr(module, "measured") else []
         seconds = time.perf_counter() - began
         for file, content in (

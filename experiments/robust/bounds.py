@@ -169,7 +169,11 @@ def plot(data):
             k, 0.5 * anchor * (k / k[0]) ** -0.5, color="grey", linewidth=1.0, linestyle=":", label="slope $-1/2$"
         )
         left.plot(
-            (300, 3000, 30_000, 300_000), (0.75, 0.28, 0.087, 0.030), "kx", markersize=5, label="prototype, $B_1$"
+            (300, 3000, 30_000, 300_000),
+            (0.75, 0.28, 0.087, 0.030),
+            "kx",
+            markersize=5,
+            label="prototype, $B_1$, its own instances",
         )
         left.set(title=rf"random instances, TV, $\lambda = {LEVEL:g}$; slope of $B_1$ {slope(data):.2f}")
         for i, divergence in enumerate(data["divergence"].values):
@@ -177,7 +181,7 @@ def plot(data):
             right.plot(hard_k, line, label=f"plug-in learner, {NAMES[divergence]}", marker=".", **figures.line_style(i))
         bound = [lower_bound(HARD_BITS, HARD_HORIZON, int(n)) for n in hard_k]
         right.plot(hard_k, bound, color="black", linewidth=1.2, label=r"$d^{3/2} H / (32 \sqrt{2K})$, derived here")
-        right.plot(4000, 0.045, "kx", markersize=5, label="prototype")
+        right.plot(4000, 0.045, "kx", markersize=5, label="prototype, its own draws")
         right.set(title=f"hard class, $d = {HARD_BITS}$, $H = {HARD_HORIZON}$")
         for axis in (left, right):
             axis.set(xscale="log", yscale="log", xlabel="trajectories $K$", ylabel="value lost")

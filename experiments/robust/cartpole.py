@@ -185,5 +185,7 @@ def plot(data):
         axes[0].set_ylabel(f"steps until the fall, of {horizon}")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4)
-        figure.suptitle(f"A study without ground truth: {n} data sets, trained at the dotted line", fontsize=9)
+        figure.suptitle(
+            f"A study without ground truth: {n} data sets, trained at the dotted line; numbers are levels", fontsize=9
+        )
     return figure
