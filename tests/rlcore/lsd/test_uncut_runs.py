@@ -88,6 +88,13 @@ def test_stretched_replay():
         np.testing.assert_array_equal(arms, expected)
 
 
+def test_longer_rest_is_credited_with_the_least():
+    # planned at +1, which pays 1; but a run begins after 3 rounds of rest, at +2, which pays nothing
+    problem = from_tables([[1.0, 0.0]], [[0.0]])
+    planner = Stretched(cycles(np.array([1]), np.array([1])))
+    assert bounds(planner, problem) == 0 and simulate(problem, planner, 40, jax.random.key(0)).total <= 1
+
+
 def test_stretched_runs_keep_a_quarter():
     rng = np.random.default_rng(2)
     build = jax.jit(lambda p: stretched(p, 12))
