@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.indices import highest
+from rlcore.lsd.choice import highest
 from rlcore.lsd.joint import joint_actions
 from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
 from rlcore.lsd.relaxation import Relaxation, relaxation

@@ -91,7 +91,7 @@ def coupled(problem: SwitchingBandit) -> Coupled:
     """The schedule of coupled tasks by the payoffs after rest alone; a sixteenth of that programme's value at least.
 
     Returns: Coupled. Raises: ValueError: an idle rule other than "reset", or must-play without an arm to fill.
-    Source: spec A10; derived: docs/proofs/lsd.md#t12. Cost: one relaxation with k M cycles.
+    Source: derived: docs/proofs/lsd.md#t12. Cost: one relaxation with k M cycles.
     """
     planner = Coupled(run_relaxation(problem, 1))
     if not problem.allow_idle:

@@ -36,7 +36,7 @@ def alpha(arms: Number, plays: Number = 1) -> Float[Array, ""]:
 
     Args: arms: k >= 1, and plays: m >= 1, integers, static or traced; 1 where m >= k.
     Returns: float[], relative error of a few units in the last place for every k.
-    Source: spec T4; derived: docs/proofs/lsd.md#t4. Cost: constant.
+    Source: derived: docs/proofs/lsd.md#t4. Cost: constant.
     """
     dtype = jnp.result_type(float)
     k, m = jnp.asarray(arms, dtype), jnp.asarray(plays, dtype)
@@ -50,7 +50,7 @@ def alpha(arms: Number, plays: Number = 1) -> Float[Array, ""]:
 def poisson_alpha(plays: Number = 1) -> Float[Array, ""]:
     """The limit of `alpha` in the number of arms, from above: 1 - m^m exp(-m) / m!, 1 - 1 / e for one play.
 
-    Args: plays: m >= 1. Returns: float[]. Source: spec T4; derived: docs/proofs/lsd.md#t4. Cost: constant.
+    Args: plays: m >= 1. Returns: float[]. Source: derived: docs/proofs/lsd.md#t4. Cost: constant.
     """
     m = jnp.asarray(plays, jnp.result_type(float))
     return 1 - jnp.exp(-_stirling_error(m)) / jnp.sqrt(2 * np.pi * m)
@@ -96,7 +96,7 @@ def virtual_value(problem: SwitchingBandit, play: Float[Array, "k S"], plays: in
     """V_virt: what a random-phase schedule of a plan earns per round at least, if payoffs are monotone.
 
     Args: play: rates of plays by local state, `occupancy(problem, plan).play`; plays: m, static.
-    Returns: float[], at least alpha(k, m) times the plan's value. Source: spec T6; derived: docs/proofs/lsd.md#t6.
+    Returns: float[], at least alpha(k, m) times the plan's value. Source: derived: docs/proofs/lsd.md#t6.
     Cost: see `top_mean`.
     """
     return top_mean(problem.payoffs, play, plays)

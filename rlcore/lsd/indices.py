@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlcore.lsd.choice import highest
 from rlcore.lsd.howard import best_cycles, follow
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
 from rlcore.lsd.relaxation import relaxation
@@ -20,7 +21,6 @@ __all__ = [
     "PricedArms",
     "WhittlePolicy",
     "dual_price",
-    "highest",
     "indexable",
     "priced_arms",
     "whittle_index",
@@ -162,17 +162,6 @@ def indexable(problem: SwitchingBandit, index: Float[Array, "k S"]) -> Bool[Arra
         return jnp.all(jax.vmap(between)(*ends))
 
     return jax.vmap(one)(problem.payoffs, index)
-
-
-def highest(score: Float[Array, " k"], plays: int, noise: Float[Array, " k"] | None = None) -> Bool[Array, " k"]:
-    """The `plays` arms of highest score: bool[k]; ties by least index, or by most `noise`. Cost: k, or a sort."""
-    arms = jnp.arange(score.shape[0])
-    if plays == 1:
-        if noise is not None:
-            score = jnp.where(score == jnp.max(score), noise, -jnp.inf)
-        return arms == jnp.argmax(score)
-    order = jnp.lexsort((arms, -score) if noise is None else (-noise, -score))
-    return jnp.zeros(score.shape, bool).at[order[:plays]].set(True)
 
 
 def _play_by(problem, table, local, plays, threshold):

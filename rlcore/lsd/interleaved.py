@@ -58,7 +58,7 @@ def delay_relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     The value is that of `relaxation`; the plan has single plays only: run 1 after idle = d - 1 rounds.
 
     Args: plays: m, static. Returns: Relaxation. Raises: ValueError: as `delay_payoffs`, or plays out of 1 .. k.
-    Source: spec A8; derived: docs/proofs/lsd.md#t10. Cost: k M per evaluation of the dual.
+    Source: derived: docs/proofs/lsd.md#t10. Cost: k M per evaluation of the dual.
     """
     if not 1 <= plays <= problem.num_arms:
         raise ValueError(f"plays: found {plays}, expected an integer in [1, {problem.num_arms}] (the number of arms)")
@@ -175,7 +175,7 @@ def interleaved(problem: SwitchingBandit) -> Interleaved:
     """The interleaved schedule of the delay relaxation; of concave payoffs it keeps 1 - 1 / (2 e) = .816 of the value.
 
     Returns: Interleaved. Raises: ValueError: as `delay_relaxation`, or a must-play problem without an arm to fill.
-    Source: spec A8, after Papadigenopoulos et al. (2022), arXiv 2205.14790 (abstract read); constant derived:
+    Source: derived, after Papadigenopoulos et al. (2022), arXiv 2205.14790 (abstract read); constant derived:
       docs/proofs/lsd.md#t10. Cost: one relaxation.
     """
     return Interleaved(play_rates(delay_relaxation(problem)))

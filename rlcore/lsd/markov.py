@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.lsd.choice import highest
 from rlcore.lsd.problem import SwitchingBandit, advance
 from rlcore.lsd.relaxation import Occupancy
 from rlcore.types import Array, Bool, Float, Int, Key
@@ -41,15 +42,10 @@ def play_best(
       -inf for those that must not be; None leaves the rest of the round empty.
     Returns: bool[k]. Cost: k, or k log k for m > 1.
     """
-    plays = min(plays, score.shape[0])
     # Fillers rank below every arm that asked.
     rest = jnp.full_like(score, -jnp.inf) if fill is None else fill - 2
     rank = jnp.where(asked, score, rest)
-    if plays == 1:
-        best = jnp.argmax(rank)
-        return (jnp.arange(score.shape[0]) == best) & (rank > -jnp.inf)
-    _, best = jax.lax.top_k(rank, plays)
-    return jnp.zeros_like(asked).at[best].set(True) & (rank > -jnp.inf)
+    return highest(rank, min(plays, score.shape[0])) & (rank > -jnp.inf)
 
 
 @jax.tree_util.register_dataclass

@@ -71,7 +71,7 @@ def plan(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None
     """The planner of largest guarantee among `candidates`: at least alpha(k, m) V if payoffs are monotone, .816 V of
     concave payoffs by delay, about V / 4 where they never fall with rest, and V / 20 of any (the last two for m = 1).
 
-    Args, raises: as `candidates`. Returns: a planner. Source: spec 8.3, T6, T10 to T12; derived:
+    Args, raises: as `candidates`. Returns: a planner. Source: derived:
     docs/proofs/lsd.md#t12. Cost: as `candidates`, and their guarantees. Payoffs are read on the host.
     """
     found = candidates(problem, plays, longest=longest)
@@ -133,7 +133,7 @@ def best_of(problem: SwitchingBandit, planner: Planner, draws: int, horizon: int
     """Draw a planner's cycles and phases `draws` times and keep the best: deterministic, and no worse than the mean.
 
     Args: planner: one that is random through its keys alone; draws: n, and horizon: T, static.
-    Returns: BestDraw. Raises: ValueError: as `replicate`. Source: spec 8.6. Cost: n T rounds.
+    Returns: BestDraw. Raises: ValueError: as `replicate`. Source: definition. Cost: n T rounds.
     """
     values = replicate(problem, planner, horizon, draws, key, fixed=True)
     best = jnp.argmax(values)
@@ -173,7 +173,7 @@ def certify(
       replicas: n >= 2, static; upper: an upper bound, that of `relaxation` by default; optimum: (lower, upper) of the
       exact optimum, from `optimal_average`.
     Returns: Certificate. Raises: ValueError: replicas below 2; as `relaxation`, without `upper`; as `replicate`.
-    Source: spec 8.2. Cost: one relaxation, the guarantee, n T rounds.
+    Source: definition. Cost: one relaxation, the guarantee, n T rounds.
     """
     if replicas < 2:
         raise ValueError(f"replicas: found {replicas}, expected at least 2 (for a standard error)")

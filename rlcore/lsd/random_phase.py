@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.lsd.choice import payoff_ranks, pick
 from rlcore.lsd.guarantee import virtual_value
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.lsd.relaxation import Relaxation, occupancy, relaxation
@@ -28,8 +29,6 @@ __all__ = [
     "draw_options",
     "draw_phases",
     "fillers",
-    "payoff_ranks",
-    "pick",
     "random_phase",
     "require_fillers",
     "turn",
@@ -78,7 +77,7 @@ def asking(phases: Phases) -> Bool[Array, " k"]:
 def virtual_state(phases: Phases, satiation: int, num_local: int) -> Int[Array, " k"]:
     """int32[k], the local state of every arm, were it played whenever it asks.
 
-    Args: satiation: L, and num_local: S, of the problem. Source: spec A5. Cost: k.
+    Args: satiation: L, and num_local: S, of the problem. Cost: k.
     """
     low, top = satiation, num_local - 1
     idle, run, phase = phases
@@ -87,29 +86,6 @@ def virtual_state(phases: Phases, satiation: int, num_local: int) -> Int[Array, 
     first = jnp.where(idle > 0, low + idle - 1, 0)
     state = jnp.where(played < 0, rested, jnp.where(played == 0, first, low - played))
     return jnp.where(run == 0, top, jnp.clip(state, 0, top))
-
-
-def payoff_ranks(payoffs: Float[Array, "k S"]) -> Int[Array, "k S"]:
-    """int32[k, S], 1 for the least payoff to k S for the largest; of equal ones the first arm's is larger.
-
-    Distinct integers make the choice of the best arm one maximum and one comparison. Cost: k S log(k S).
-    """
-    order = jnp.argsort(-payoffs.ravel(), stable=True)
-    falling = jnp.arange(order.size, 0, -1, dtype=jnp.int32)
-    return jnp.zeros(order.size, jnp.int32).at[order].set(falling).reshape(payoffs.shape)
-
-
-def pick(score: Int[Array, " k"], plays: int) -> Bool[Array, " k"]:
-    """bool[k], the `plays` arms of largest score among those above 0; positive scores are distinct. Cost: k m."""
-    if plays > MOST_MAXIMA:
-        least = jax.lax.top_k(score, plays)[0][plays - 1]
-    else:
-        # A few maxima cost less than a sort: 10 times less for 2 of 8 arms.
-        rest = score
-        for _ in range(plays - 1):
-            rest = jnp.where(rest >= jnp.max(rest), 0, rest)
-        least = jnp.max(rest)
-    return (score >= least) & (score > 0)
 
 
 class RandomPhaseState(NamedTuple):
@@ -252,7 +228,7 @@ def random_phase(
     """The random-phase schedule of the problem's own relaxation.
 
     Args: see `RandomPhase`. Returns: RandomPhase. Raises: ValueError: as `relaxation` and `RandomPhase`, or no fillers.
-    Source: spec A5, after Foussoul et al. (2023), arXiv 2306.00338 (abstract read); guarantee derived:
+    Source: derived, after Foussoul et al. (2023), arXiv 2306.00338 (abstract read); guarantee derived:
       docs/proofs/lsd.md#t6. Cost: one relaxation.
     """
     planner = RandomPhase(relaxation(problem, plays), plays, rule, safe_fill, frame)
@@ -264,7 +240,7 @@ def random_phase(
 def undominated(problem: SwitchingBandit, seen: Round) -> Int[Array, ""]:
     """For `observe`: int32[], arms whose real state is below their virtual one; 0 in all rounds from "rested".
 
-    Arms that never ask, or of constant payoff, are not counted: they may be fillers. Source: spec T5; derived:
+    Arms that never ask, or of constant payoff, are not counted: they may be fillers. Source: derived:
     docs/proofs/lsd.md#t5. Cost: k.
     """
     counts = ~seen.state.fill & (seen.state.phases.run > 0)

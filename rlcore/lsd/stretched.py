@@ -26,7 +26,7 @@ def run_relaxation(problem: SwitchingBandit, longest: int) -> Relaxation:
     Its value V_R is at least (1 - (L + 1) / (longest + 1)) V.
 
     Args: longest: R >= 1, static. Returns: Relaxation. Raises: ValueError: longest below 1, or an idle rule other than
-    "reset". Source: spec A9; derived: docs/proofs/lsd.md#t11. Cost: k M R per evaluation of the dual.
+    "reset". Source: derived: docs/proofs/lsd.md#t11. Cost: k M R per evaluation of the dual.
     """
     if longest < 1:
         raise ValueError(f"longest: found {longest}, expected an integer of at least 1")
@@ -124,7 +124,7 @@ def stretched(problem: SwitchingBandit, longest: int | None = None) -> Stretched
 
     Args: longest: R, runs are at most that long; 8 (L + 1) by default, static.
     Returns: Stretched. Raises: ValueError: as `run_relaxation`, or a must-play problem without an arm to fill.
-    Source: spec A9; derived: docs/proofs/lsd.md#t11. Cost: one relaxation with k M R cycles.
+    Source: derived: docs/proofs/lsd.md#t11. Cost: one relaxation with k M R cycles.
     """
     longest = 8 * (problem.satiation + 1) if longest is None else longest
     planner = Stretched(run_relaxation(minorant(problem, "recovering"), longest))

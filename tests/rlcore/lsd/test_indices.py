@@ -21,7 +21,7 @@ from rlcore.lsd import (
     transition_tables,
     whittle_index,
 )
-from rlcore.lsd.indices import highest
+from rlcore.lsd.choice import highest
 
 # Sums of a few dozen payoffs and prices below 10, each rounded.
 EXACT = 1e-12

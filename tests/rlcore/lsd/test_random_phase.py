@@ -24,7 +24,7 @@ from rlcore.lsd import (
     virtual_payoff,
     virtual_state,
 )
-from rlcore.lsd.random_phase import payoff_ranks, pick
+from rlcore.lsd.choice import payoff_ranks, pick
 
 Q = from_tables(
     [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]],
