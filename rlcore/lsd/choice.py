@@ -7,6 +7,8 @@ from rlcore.types import Array, Bool, Float, Int
 
 __all__ = ["highest", "payoff_ranks", "pick"]
 
+MOST_MAXIMA = 8
+
 
 def highest(score: Float[Array, " k"], plays: int, noise: Float[Array, " k"] | None = None) -> Bool[Array, " k"]:
     """The `plays` arms of highest score: bool[k]; ties by least index, or by most `noise`. Cost: k, or a sort."""

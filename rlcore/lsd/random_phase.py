@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 RULES = ("virtual", "real")
-MOST_MAXIMA = 8
 
 
 class Phases(NamedTuple):
