@@ -106,7 +106,7 @@ def library(name: str, features) -> Callable:
 
     level, rest = LEARNERS[name][1], (PENALTY, RIDGE)
     if name == "PEVI":
-        return lambda data: pevi(data, features, None, *rest, rules=Rules(floor=False))
+        return lambda data: pevi(data, features, None, *rest, rules=Rules(floor=False, unvisited="estimate"))
     if name.startswith("R2PVI"):
         kind = name.removeprefix("R2PVI-").lower()
         return lambda data: r2pvi(data, features, None, kind, level, *rest, released_code=True)

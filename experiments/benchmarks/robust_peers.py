@@ -77,7 +77,7 @@ def rlcore_training(instance):
 
     features = hat_features()
     data = sample_prices(jax.random.key(0), int(instance["trajectories"]))
-    rules = Rules("released", floor=False, least="data")
+    rules = Rules("released", floor=False, least="data", unvisited="estimate")
     learners = {name: library(name, features) for name in LEARNERS if name != "DRPVI, exact cuts"}
     learners |= {
         "R2PVI-chi2": lambda d: r2pvi(d, features, None, "chi2", 3.0, PENALTY, rules=rules),

@@ -9,7 +9,7 @@ import numpy as np
 from envs.linear_mdps import random_linear_mdp, simulated
 from experiments import figures
 from experiments.reference import Measured
-from rlcore.robust import evaluate, nominal_values, plan, r2pvi, sample_trajectories, table
+from rlcore.robust import Rules, evaluate, nominal_values, plan, r2pvi, sample_trajectories, table
 from rlcore.sweep import sweep
 
 TITLE = "Conservatism: adversaries per factor and per pair, and centred KL regression with little data (a study)"
@@ -69,8 +69,9 @@ def run(config):
     def learners(dataset, size, penalty):
         sampled = sample_trajectories(jax.random.key(dataset), problem, careful, most)
         used = jnp.broadcast_to(jnp.where(jnp.arange(most) < size, 1.0, 0.0), (3, most))
+        rules = Rules(unvisited="estimate")  # what the regression alone assumes
         learn = lambda centred: r2pvi(  # noqa: E731
-            sampled, space, None, "kl", LEVEL, penalty, RIDGE, centred=centred, scale=used
+            sampled, space, None, "kl", LEVEL, penalty, RIDGE, centred=centred, scale=used, rules=rules
         )
         found = [learn(False), learn(True)]
         policies = jnp.stack([x.policy for x in found])

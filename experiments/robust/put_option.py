@@ -23,7 +23,8 @@ UPS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 TRAINED_AT = 0.5
 PENALTY, RIDGE = 0.1, 1.0
 TV_LEVELS, RADII = (1.0, 3.0, 5.0), (0.2, 0.1, 0.025)
-RELEASED = Rules("released", floor=False, least="data")
+RELEASED = Rules("released", floor=False, least="data", unvisited="estimate")
+WRITTEN = Rules(unvisited="estimate")
 LINEAR = Rules("ellipsoid", floor=False, own_rewards=True)
 CAP = 40.0  # above every payoff: the corrected variant
 BROKEN = 1e6
@@ -224,7 +225,11 @@ def run(config):
         rule = lambda estimate: lattice_policy(estimate, features, RELEASED)  # noqa: E731
         tv = jax.vmap(lambda x: rule(r2pvi(*common, "tv", x, *kept, released_code=True)))(jnp.asarray(TV_LEVELS))
         ball = jax.vmap(lambda x: rule(drpvi(*common, x, *kept, released_code=True)))(jnp.asarray(RADII))
-        found = {"PEVI": lattice_policy(pevi(*common, *kept, rules=Rules(floor=False)), features, LINEAR)}
+        found = {
+            "PEVI": lattice_policy(
+                pevi(*common, *kept, rules=Rules(floor=False, unvisited="estimate")), features, LINEAR
+            )
+        }
         found |= {f"R2PVI-TV, {level:g}": tv[i] for i, level in enumerate(TV_LEVELS)}
         found |= {f"DRPVI, {radius:g}": ball[i] for i, radius in enumerate(RADII)}
         levels = jnp.concatenate([jnp.asarray([3.0]), jnp.asarray(small)])
@@ -236,9 +241,9 @@ def run(config):
             found["DRVI-L, 0.025"] = rule(drvi_l(*common, 0.025, *kept, released_code=True))
             found["VA-DRPVI, 0.2"] = rule(va_drpvi(*common, 0.2, *kept, rules=RELEASED))
             found["VA-R2PVI-TV, 1"] = rule(va_r2pvi(*common, "tv", 1.0, *kept, rules=RELEASED))
-            written = r2pvi(*common, "tv", 3.0, *kept)
+            written = r2pvi(*common, "tv", 3.0, *kept, rules=WRITTEN)
             found["R2PVI-TV, 3, as in the paper"] = lattice_policy(written, features, Rules())
-            wide = r2pvi(data, padded, None, "tv", 3.0, *kept, cap=jnp.full(HORIZON, CAP))
+            wide = r2pvi(data, padded, None, "tv", 3.0, *kept, rules=WRITTEN, cap=jnp.full(HORIZON, CAP))
             found["R2PVI-TV, 3, as in the paper, corrected"] = lattice_policy(wide, padded, Rules(), CAP)
             kl = jax.vmap(lambda x: rule(r2pvi(*common, "kl", x, *kept, released_code=True, centred=True)))(levels)
             found["R2PVI-KL, 3, centred"] = kl[0]
@@ -349,7 +354,7 @@ def plot(data):
             line = middle["kl"].sel(regression=name, up=0.2)
             right.plot(data["level"], line, label=name, **figures.line_style(i))
         right.axvline(HORIZON / 745, color="grey", linewidth=0.8)
-        right.annotate("$H / 745$", (HORIZON / 745, 11.0), rotation=90, fontsize=7, ha="left", color="grey")
+        right.annotate("$H / 745$", (HORIZON / 745, 23.0), rotation=90, fontsize=7, ha="left", va="top", color="grey")
         right.set(xscale="log", xlabel=r"level $\lambda$ [money per nat]", ylim=(0, 25))
         right.set(ylabel="expected payoff at $p = 0.2$", title="R2PVI-KL: what a small level does")
         right.legend(fontsize=6.5, loc="upper right")

@@ -187,7 +187,7 @@ def wrong_sign(data, space, level):
         return jnp.min(first + (first**2 - second) / (4 * level[:, None]), axis=1)
 
     levels = jnp.full((data.actions.shape[1], space.features.shape[-1]), level)
-    rules = Rules("released", floor=False, least="data")
+    rules = Rules("released", floor=False, least="data", unvisited="estimate")
     return pessimistic_values(data, space, estimate, PENALTY, RIDGE, rules, levels=levels)
 
 
@@ -225,7 +225,8 @@ def run(config):
         tv = jax.vmap(jax.vmap(tv_released, (0, None, None)), (None, 0, 0))(prices, sampled, both)
         ball = jax.vmap(lambda r: drpvi(data, known, None, r, PENALTY, RIDGE, released_code=True).policy)(radii)
         some = ("tv", "kl", "chi2") if config.all_learners else ("tv",)
-        written = {k: r2pvi(data, full, None, k, LEVEL, PENALTY, RIDGE) for k in some}
+        paper = Rules(unvisited="estimate")
+        written = {k: r2pvi(data, full, None, k, LEVEL, PENALTY, RIDGE, rules=paper) for k in some}
         released = {k: r2pvi(data, known, None, k, LEVEL, PENALTY, RIDGE, released_code=True) for k in ("kl", "chi2")}
         nominal = pevi(data, full, None, PENALTY, RIDGE)  # released and written alike
         learned = [nominal, *written.values()]

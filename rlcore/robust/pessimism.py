@@ -216,7 +216,8 @@ def pessimistic_values(
         fitted = ridge(visited, ridge_penalty, scale)
         view = Regression(fitted, seen, rewards, least, jnp.max(pool), jnp.asarray(float(horizon), dtype))
         new = estimate(view, level)
-        known = jnp.any(visited != 0, axis=0)
+        counted = visited if scale is None else jnp.where(scale[:, None] > 0, visited, 0)
+        known = jnp.any(counted != 0, axis=0)
         if rules.unvisited == "least":
             new = jnp.where(known, new, jnp.minimum(new, least))
         found = (new, penalty[h] * fitted.spread, penalty[h] * fitted.inverse)
