@@ -15,7 +15,18 @@ import numpy as np
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.types import Array, Float, Int, Number
 
-__all__ = ["Occupancy", "Relaxation", "cycle_payoffs", "dual", "occupancy", "relaxation"]
+__all__ = [
+    "Occupancy",
+    "Options",
+    "Relaxation",
+    "cycle_options",
+    "cycle_payoffs",
+    "dual",
+    "occupancy",
+    "price_plays",
+    "relaxation",
+    "run_payoffs",
+]
 
 MOST_STEPS = 200
 
@@ -38,6 +49,18 @@ class Relaxation(NamedTuple):
     steps: Array
 
 
+class Options(NamedTuple):
+    """What an arm may repeat for ever: the same N options for every arm, by load; the first is to rest, at load 0.
+
+    rate: float[k, N], payoff per round; load: float[N], plays per round; idle, run: int32[N], as in `Relaxation`.
+    """
+
+    rate: Array
+    load: Array
+    idle: Array
+    run: Array
+
+
 class Occupancy(NamedTuple):
     """Rates per round by arm and local state, float[k, S] each: of idle rounds, and of plays; they sum to 1 per arm."""
 
@@ -45,22 +68,31 @@ class Occupancy(NamedTuple):
     play: Array
 
 
-def cycle_payoffs(problem: SwitchingBandit) -> Float[Array, "k M R"]:
-    """W[i, t - 1, r - 1], the payoff of a run of r = 1 .. L + 1 plays of arm i after t = 1 .. M idle rounds.
+def run_payoffs(problem: SwitchingBandit, longest: int) -> Float[Array, "k M R"]:
+    """W[i, t - 1, r - 1], the payoff of a run of r = 1 .. `longest` plays of arm i after t = 1 .. M idle rounds.
 
     Raises: ValueError: the idle rule is not "reset": recovery then takes a run's length, and cycles say too little.
-    Source: derived: docs/proofs/lsd.md#t1. Cost: k M L.
+    Source: definition. Cost: k M `longest`.
     """
     if problem.idle_rule != "reset":
         raise ValueError(
             f"idle_rule: found {problem.idle_rule!r}, expected 'reset' (`occupation_programme` takes every rule)"
         )
-    later = jnp.cumsum(problem.tired, axis=-1)
-    later = jnp.concatenate([jnp.zeros_like(later[..., :1]), later], axis=-1)
+    tired = problem.tired[..., np.minimum(np.arange(longest - 1), problem.satiation - 1)]
+    later = jnp.cumsum(tired, axis=-1)
+    later = jnp.concatenate([jnp.zeros_like(problem.rested[..., :1]), later], axis=-1)
     return problem.rested[..., :, None] + later[..., None, :]
 
 
-class _Options(NamedTuple):
+def cycle_payoffs(problem: SwitchingBandit) -> Float[Array, "k M R"]:
+    """`run_payoffs` of the runs that the relaxation needs, r = 1 .. L + 1: play without end stands for longer ones.
+
+    Raises: ValueError: an idle rule other than "reset". Source: derived: docs/proofs/lsd.md#t1. Cost: k M L.
+    """
+    return run_payoffs(problem, problem.satiation + 1)
+
+
+class _Choice(NamedTuple):
     """One option per arm: rate float[k] of payoff, load float[k] of plays per round, and its index in the table."""
 
     rate: Array
@@ -68,25 +100,31 @@ class _Options(NamedTuple):
     index: Array
 
 
-def _table(problem):
-    """Payoff rate [k, N] and load [N] of every option: none, the cycles, play without end."""
-    payoffs = cycle_payoffs(problem)
+def cycle_options(payoffs: Float[Array, "k M R"], always: Float[Array, " k"] | None) -> Options:
+    """The options of cycles with payoffs W and, unless None, of play without end at rate `always`. Cost: k M R."""
     k, m, r = payoffs.shape
     idle, run = np.meshgrid(np.arange(1, m + 1), np.arange(1, r + 1), indexing="ij")
     # In order of load, so that the first of tied options is the one of least load.
     order = np.argsort((run / (idle + run)).ravel(), kind="stable")
     idle, run = idle.ravel()[order], run.ravel()[order]
     cycles = payoffs.reshape(k, m * r)[:, order] / jnp.asarray(idle + run, payoffs.dtype)[None, :]
-    rates = jnp.concatenate([jnp.zeros((k, 1), payoffs.dtype), cycles, problem.payoffs[:, :1]], axis=1)
-    idle, run = np.concatenate([[1], idle, [0]]), np.concatenate([[0], run, [1]])
-    loads = jnp.asarray(run / (idle + run), payoffs.dtype)
-    return rates, loads, jnp.asarray(idle, jnp.int32), jnp.asarray(run, jnp.int32)
+    rates = [jnp.zeros((k, 1), payoffs.dtype), cycles]
+    idle, run = np.concatenate([[1], idle]), np.concatenate([[0], run])
+    if always is not None:
+        rates.append(always[:, None])
+        idle, run = np.append(idle, 0), np.append(run, 1)
+    load = jnp.asarray(run / (idle + run), payoffs.dtype)
+    return Options(jnp.concatenate(rates, axis=1), load, jnp.asarray(idle, jnp.int32), jnp.asarray(run, jnp.int32))
 
 
-def _best(rates, loads, price) -> _Options:
+def _table(problem) -> Options:
+    return cycle_options(cycle_payoffs(problem), problem.payoffs[:, 0])
+
+
+def _best(rates, loads, price) -> _Choice:
     index = jnp.argmax(rates - price * loads[None, :], axis=1)
     rate = jnp.take_along_axis(rates, index[:, None], axis=1)[:, 0]
-    return _Options(rate, loads[index], index)
+    return _Choice(rate, loads[index], index)
 
 
 def dual(problem: SwitchingBandit, price: Number, plays: Number = 1) -> Float[Array, ""]:
@@ -95,16 +133,13 @@ def dual(problem: SwitchingBandit, price: Number, plays: Number = 1) -> Float[Ar
     Args: price: float[] >= 0; plays: m, plays per round.
     Returns: float[]. Source: derived: docs/proofs/lsd.md#t1. Cost: k M L.
     """
-    rates, loads, _, _ = _table(problem)
-    best = _best(rates, loads, price)
+    options = _table(problem)
+    best = _best(options.rate, options.load, price)
     return plays * price + jnp.sum(best.rate - price * best.load)
 
 
 def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
-    """Solve the relaxation by cutting planes on its dual: exact after finitely many evaluations, below 15 as a rule.
-
-    Two prices bracket the least of the dual; their lines meet at the next one, and where the dual touches that point
-    both plans are optimal and their mixture loads the rounds exactly. Every fourth price halves the bracket instead.
+    """Solve the relaxation: see `price_plays`.
 
     Args: plays: m, at most this many arms per round, static.
     Returns: Relaxation. Raises: ValueError: plays out of 1 .. k, or an idle rule other than "reset".
@@ -113,12 +148,26 @@ def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     """
     if not 1 <= plays <= problem.num_arms:
         raise ValueError(f"plays: found {plays}, expected an integer in [1, {problem.num_arms}] (the number of arms)")
-    rates, loads, idle, run = _table(problem)
+    return price_plays(_table(problem), plays)
+
+
+def price_plays(options: Options, plays: int = 1) -> Relaxation:
+    """Give every arm options so that plays are not exceeded, by cutting planes on the dual of that one constraint.
+
+    Exact after finitely many evaluations, below 15 as a rule. Two prices bracket the least of the dual; their lines
+    meet at the next one, and where the dual touches that point both plans are optimal and their mixture loads the
+    rounds exactly. Every fourth price halves the bracket instead.
+
+    Args: options: see `Options`; plays: m >= 1, at most this many plays per round.
+    Returns: Relaxation. Source: derived: docs/proofs/lsd.md#t1 and #t3. Cost: k N per evaluation and in memory.
+    """
+    rates, loads, idle, run = options
     dtype = rates.dtype
     eps = jnp.finfo(dtype).eps
     zero = jnp.zeros((), dtype)
     # Strictly above every payoff: there "never" is the best option of every arm, whatever the rounding.
-    top = 1.01 * jnp.max(problem.payoffs) + 1e-3
+    per_play = rates / jnp.where(loads > 0, loads, 1)[None, :]
+    top = 1.01 * jnp.maximum(jnp.max(per_play), 0) + 1e-3
 
     def at(price):
         best = _best(rates, loads, price)
