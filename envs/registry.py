@@ -2,7 +2,7 @@
 
 A family is a function in a module of this package, named in that module's `FAMILIES = {name: maker}`; a new module
 is found by itself. Tabular MDPs have plain ids (`deep_sea`); every other kind of problem carries its module's name
-(`preferences/cyclic`), so that an id tells what comes back.
+(`preferences/cyclic`), or the PREFIX that the module gives (`lsd/reference`), so that an id tells what comes back.
 """
 
 import difflib
@@ -29,7 +29,7 @@ def _makers() -> dict[str, Callable[..., Any]]:
             continue
         module = importlib.import_module(f"{__package__}.{info.name}")
         for name, maker in getattr(module, "FAMILIES", {}).items():
-            id = name if info.name in PLAIN else f"{info.name}/{name}"
+            id = name if info.name in PLAIN else f"{getattr(module, 'PREFIX', info.name)}/{name}"
             if id in found:
                 raise ValueError(f"FAMILIES: found {id!r} in {module.__name__} and before, expected unique names")
             found[id] = maker

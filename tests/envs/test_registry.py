@@ -75,6 +75,11 @@ def test_a_new_module_is_found_by_itself(with_module):
     assert envs.list()["mazes/maze"] == "A maze." and envs.make("mazes/maze", width=3) == 3
 
 
+def test_a_module_may_give_its_prefix():
+    assert "lsd/reference" in envs.list() and not any(id.startswith("switching_bandits") for id in envs.list())
+    assert envs.make("lsd/tight", k=3).num_arms == 3
+
+
 def test_one_id_for_two_families_is_refused(with_module, monkeypatch):
     monkeypatch.setattr(registry, "PLAIN", (*registry.PLAIN, "mazes"))
     with_module("mazes", corridor=corridor)
