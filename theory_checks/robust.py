@@ -105,6 +105,29 @@ def random_instance(key, **sizes):
     return Instance(model, log_uniform(price_key, 0.05, 4.0), log_uniform(radius_key, 0.02, 0.8), policy, factors)
 
 
+def simplex(x):
+    """Rows made laws again: negative entries to 0, then normalised; a row without mass becomes uniform."""
+    kept = jnp.maximum(x, 0.0)
+    total = jnp.sum(kept, axis=-1, keepdims=True)
+    return jnp.where(total > 0, kept / jnp.where(total > 0, total, 1.0), 1 / x.shape[-1])
+
+
+def nearby_law(instance):
+    """Project a perturbed `random_law` back: laws on the simplex, values in [0, 3], price and radius within range."""
+    law, values, others, price, radius = instance
+    return Law(
+        simplex(law), jnp.clip(values, 0, 3), simplex(others), jnp.clip(price, 0.05, 5.0), jnp.clip(radius, 0.003, 1.0)
+    )
+
+
+def nearby_instance(instance):
+    """Project a perturbed `random_instance` back: features, factors and policies on the simplex, rewards in [0, 1]."""
+    model, price, radius, policy, factors = instance
+    weights = jnp.clip(model.reward_weights, 0, 1)
+    model = LinearMDP(simplex(model.features), simplex(model.factors), weights, simplex(model.initial))
+    return Instance(model, jnp.clip(price, 0.05, 4.0), jnp.clip(radius, 0.02, 0.8), simplex(policy), simplex(factors))
+
+
 def mean_of(law, values):
     """E_m V."""
     return jnp.dot(law, values, precision="highest")
@@ -159,6 +182,7 @@ def operator_statement(name, formula, falsifier, generator):
         origin=as_quoted(f"{SLIDES}, the dual; the exact solution is derived in docs/proofs/robust.md", R2PVI),
         proof="docs/proofs/robust.md#c1",
         generator=random_law,
+        project=nearby_law,
         cases=STATES,
     )
     def claim(instance, value_of=None):
@@ -196,6 +220,7 @@ chi2_dual = operator_statement(
     origin=derived_here("docs/proofs/robust.md, C1; total variation as in Liu and Xu 2024", DRPVI),
     proof="docs/proofs/robust.md#c1",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def ball_dual(instance, times=1.0):
@@ -235,6 +260,7 @@ def ball_error(name, radius, spread):
     origin=as_quoted(f"{SLIDES}, Propositions 3.2 and 3.3; proof derived", R2PVI),
     proof="docs/proofs/robust.md#c2",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def bellman(instance, move=0.0):
@@ -330,6 +356,7 @@ def greedy_is_optimal(instance, robust=True):
     origin=derived_here("docs/proofs/robust.md, C3; the slides state it", R2PVI),
     proof="docs/proofs/robust.md#c3",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def linear_q(instance, rectangular="d", names=NAMES):
@@ -355,6 +382,7 @@ def linear_q(instance, rectangular="d", names=NAMES):
     origin=derived_here("docs/proofs/robust.md, C4"),
     proof="docs/proofs/robust.md#c4",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def ordering(instance, reverse=False, names=NAMES, constrained=False):
@@ -393,6 +421,7 @@ def ordering(instance, reverse=False, names=NAMES, constrained=False):
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def concave_in_price(instance, optimal=False):
@@ -419,6 +448,7 @@ def concave_in_price(instance, optimal=False):
     origin=derived_here("docs/proofs/robust.md, C5"),
     proof="docs/proofs/robust.md#c5",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def one_step_gap(instance, times=1.0):
@@ -448,6 +478,7 @@ def one_step_gap(instance, times=1.0):
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def priced_ball(instance, common=False):
@@ -484,6 +515,7 @@ def priced_ball(instance, common=False):
     origin=derived_here("docs/proofs/robust.md, C7"),
     proof="docs/proofs/robust.md#c7",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def weak_duality(instance, pay=1.0):
@@ -529,6 +561,7 @@ def frozen_instance(key, **sizes):
     origin=derived_here("docs/proofs/robust.md, C6"),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def shrunk_range(instance, divergence="tv"):
@@ -557,6 +590,7 @@ def shrunk_range(instance, divergence="tv"):
     origin=paper("arXiv 2403.09621, Lemma 5.1", DRPVI),
     proof="docs/proofs/robust.md#c6",
     generator=random_instance,
+    project=nearby_instance,
     cases=SIZES,
 )
 def shrunk_range_of_balls(instance, divergence="tv"):
@@ -622,6 +656,7 @@ def entropic_risk(instance, discount=1.0, mixed=False):
     origin=derived_here("docs/proofs/robust.md, C8"),
     proof="docs/proofs/robust.md#c8",
     generator=random_law,
+    project=nearby_law,
     cases=STATES,
 )
 def ball_of_cvar(instance, everywhere=True):

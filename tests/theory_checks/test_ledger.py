@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import jsonschema
 import pytest
 
@@ -56,15 +57,27 @@ def test_proofs_have_no_duplicate_anchors_and_the_bibliography_no_duplicate_keys
 @pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.project is not None])
 def test_an_attack_can_climb_every_statement_that_declares_a_projection(id):
     entry = ENTRIES[id]
-    game, *rest = instance = jax.eval_shape(lambda key: entry.generator(key, **entry.cases[-1]), jax.random.key(0))
+    structure = []
 
-    def excess(preference, rest):
-        moved = type(instance)(game._replace(preference=preference, **rest[0]), *rest[1])
-        return summarise(entry.claim(entry.project(moved))).excess
+    def draw(key):
+        leaves, rebuild = jax.tree.flatten(entry.generator(key, **entry.cases[-1]))
+        structure.append(rebuild)  # outside of the trace: a problem of shapes alone cannot be built
+        return leaves
 
-    others = ({"reference_logits": game.reference_logits, "temperature": game.temperature}, rest)
-    with jax.numpy_dtype_promotion("standard"):  # the ledger's own
-        assert jax.eval_shape(jax.grad(excess), game.preference, others).shape == game.preference.shape
+    with jax.numpy_rank_promotion("allow"):
+        leaves = jax.eval_shape(draw, jax.random.key(0))
+    moves = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    moved, kept = ([x for x, m in zip(leaves, moves, strict=True) if m is which] for which in (True, False))
+
+    def excess(moved, kept):
+        moved, kept = iter(moved), iter(kept)
+        together = structure[0].unflatten([next(moved if m else kept) for m in moves])
+        return summarise(entry.claim(entry.project(together))).excess
+
+    # the ledger's own settings
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        slopes = jax.eval_shape(jax.grad(excess), moved, kept)
+    assert moved and [x.shape for x in slopes] == [x.shape for x in moved]
 
 
 def test_the_names_of_the_rooms_are_those_of_the_statements():
