@@ -27,6 +27,7 @@ bench: $(STAMP)
 	@$(BIN)/python -m experiments.benchmarks.planning
 	@$(BIN)/python -m experiments.benchmarks.nash
 	@$(BIN)/python -m experiments.benchmarks.robust
+	@$(BIN)/python -m experiments.benchmarks.lsd
 
 setup: $(STAMP)
 

@@ -20,6 +20,7 @@ __all__ = ["RULES", "MarkovSchedule", "MarkovState", "markov_schedule", "play_be
 
 RULES = ("virtual", "real")
 NO_MASS = 1e-12  # a state of less mass than this is not visited
+ALWAYS = 1e-9  # more than the programmes' tolerance
 
 
 class MarkovState(NamedTuple):
@@ -74,12 +75,14 @@ class MarkovSchedule:
 
         Raises: ValueError: rounds must be filled and, as far as can be seen, too few arms can fill them.
         """
-        if not getattr(problem, "allow_idle", True) and not isinstance(self.filler, jax.core.Tracer):
-            found = int(np.sum(np.asarray(self.filler)))
+        if not getattr(problem, "allow_idle", True) and not isinstance(self.chance, jax.core.Tracer):
+            # An arm that asks in every round fills rounds too.
+            always = np.sum(np.asarray(self.law * self.chance), axis=-1) >= 1 - ALWAYS
+            found = int(np.sum(np.asarray(self.filler)) + np.sum(np.all(always, axis=tuple(range(always.ndim - 1)))))
             if found < self.plays:
                 raise ValueError(
-                    f"problem: found allow_idle=False and {found} arms that the plan never plays, expected at least "
-                    f"{self.plays} to fill rounds with; add an arm without payoff"
+                    f"problem: found allow_idle=False and {found} arms that the plan plays never or always, expected "
+                    f"at least {self.plays} to fill rounds with; add an arm without payoff"
                 )
         at = inverse_cdf(jnp.cumsum(self.law, axis=-1), uniform(key, self.law.shape[:1], self.law.dtype))
         return MarkovState(at, jnp.zeros(at.shape, bool), at)

@@ -1,0 +1,192 @@
+"""Restless arms: mirrored chains keep order and guarantee, independent ones do not; the law of the coupling."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from envs.restless_bandits import persistent, restless_monotone
+from rlcore.lsd import (
+    RestlessBandit,
+    as_restless,
+    from_tables,
+    markov_schedule,
+    occupation_programme,
+    restless_bandit,
+    restless_class,
+    simulate,
+    simulate_restless,
+)
+
+ERRORS = 4.5  # standard errors allowed
+ALPHA = 1 - (1 - 1 / 3) ** 3  # three arms, one play
+
+
+def watch(problem, seen):
+    return jnp.sum(seen.payoff), jnp.sum(seen.local < seen.state.virtual)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def run(problem, schedule, horizon, replicas, coupling):
+    one = lambda key: simulate_restless(problem, schedule, horizon, key, coupling=coupling, observe=watch)  # noqa: E731
+    return jax.vmap(one)(jax.random.split(jax.random.key(5), replicas))
+
+
+def mean_and_error(totals, horizon):
+    x = np.asarray(totals) / horizon
+    return x.mean(), x.std(ddof=1) / np.sqrt(len(x))
+
+
+# ---- the guarantee ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coupling", ["mirrored", "observed"])
+def test_fifteen_random_instances_keep_the_guarantee(coupling):
+    for seed in range(15):
+        problem = restless_monotone(jax.random.key(seed), 3, 5)
+        found = occupation_programme(problem)
+        done = run(problem, markov_schedule(found.occupancy), 150, 200, coupling)
+        assert int(done.trace[1].sum()) == 0
+        mean, error = mean_and_error(done.total, 150)
+        assert mean >= ALPHA * found.value - ERRORS * error, seed
+
+
+def test_mirroring_is_what_keeps_persistent_arms_together():
+    # Exact: some virtual arm is good with probability 3/4 in every round, and one that is good and asks is played.
+    # Mirrored, its real twin is good too. Independent, the twin is good with probability (1 + .96^t) / 2 in round t.
+    # The specification's simulations: .752 and, over longer runs, .377.
+    problem, horizon = persistent(), 400
+    found = occupation_programme(problem)
+    assert found.value == pytest.approx(1, abs=1e-9)
+    schedule = markov_schedule(found.occupancy)
+    apart = 0.75 * np.mean((1 + 0.96 ** np.arange(horizon)) / 2)
+    for coupling, exact in (("mirrored", 0.75), ("observed", 0.75), ("independent", apart)):
+        done = run(problem, schedule, horizon, 600, coupling)
+        mean, error = mean_and_error(done.total, horizon)
+        assert abs(mean - exact) <= ERRORS * error, coupling
+        assert error < 0.01
+        assert (int(done.trace[1].sum()) > 0) == (coupling == "independent")
+
+
+def test_independent_transitions_lose_the_order():
+    problem = restless_monotone(jax.random.key(0), 3, 5)
+    done = run(problem, markov_schedule(occupation_programme(problem).occupancy), 150, 200, "independent")
+    assert int(done.trace[1].sum()) > 0
+
+
+# ---- the coupling ----------------------------------------------------------------------------------------------------
+
+
+def joint_law(real, virtual):
+    """Law of (quantile of `real`, quantile of `virtual`) at one uniform number: lengths of overlaps."""
+    top, other = np.cumsum(real), np.cumsum(virtual)
+    low, below = top - real, other - virtual
+    return np.maximum(np.minimum(top[:, None], other[None, :]) - np.maximum(low[:, None], below[None, :]), 0)
+
+
+@pytest.mark.parametrize("coupling", ["mirrored", "observed", "independent"])
+def test_one_transition_has_the_joint_law_of_its_coupling(coupling):
+    problem = restless_monotone(jax.random.key(2), 1, 4)
+    play, idle = np.asarray(problem.play[0]), np.asarray(problem.idle[0])
+    count = 20_000
+    # virtual state 1 always asks; the real arm in state 2 is then played
+    schedule = dataclasses.replace(
+        markov_schedule(occupation_programme(problem).occupancy),
+        chance=jnp.ones((1, 4)),
+        law=jnp.array([[0.0, 1.0, 0.0, 0.0]]),
+    )
+    start = jnp.array([2], jnp.int32)
+    one = lambda key: simulate_restless(problem, schedule, 1, key, coupling=coupling, start=start)  # noqa: E731
+    done = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), count))
+    found = np.zeros((4, 4))
+    np.add.at(found, (np.asarray(done.local)[:, 0], np.asarray(done.state.following)[:, 0]), 1 / count)
+    exact = np.outer(play[2], play[1]) if coupling == "independent" else joint_law(play[2], play[1])
+    np.testing.assert_allclose(exact.sum(1), play[2], rtol=0, atol=1e-12)
+    assert np.all(np.abs(found - exact) <= 5 * np.sqrt(exact * (1 - exact) / count) + 1e-12)
+    assert not np.allclose(play, idle)
+
+
+def test_fixed_kernels_move_as_the_switching_bandit_does():
+    for rule in ("reset", "decrement"):
+        table = np.sort(np.random.default_rng(4).random((3, 5)), axis=1)
+        problem = from_tables(table[:, 2:], table[:, 1::-1], idle_rule=rule)
+        schedule = markov_schedule(occupation_programme(problem, 2).occupancy, 2)
+        keys = jax.random.split(jax.random.key(0), 20)
+        ours = jax.jit(jax.vmap(lambda key: simulate_restless(as_restless(problem), schedule, 60, key)))(keys)
+        theirs = jax.jit(jax.vmap(lambda key: simulate(problem, schedule, 60, key)))(keys)
+        np.testing.assert_array_equal(ours.trace, theirs.trace)
+        np.testing.assert_array_equal(ours.local, theirs.local)
+
+
+# ---- classes and instances -------------------------------------------------------------------------------------------
+
+
+def test_families_are_what_they_claim_and_batch():
+    keys = jax.random.split(jax.random.key(0), 8)
+    batch = jax.jit(jax.vmap(lambda key: restless_monotone(key, 2, 6)))(keys)
+    assert batch.num_arms == 2 and batch.num_local == 6
+    for i in range(8):
+        one = RestlessBandit(*(x[i] for x in (batch.play, batch.idle, batch.payoffs)))
+        assert restless_class(one) == "monotone"
+        checked = restless_bandit(one.play, one.idle, one.payoffs, payoff_class="monotone")
+        np.testing.assert_array_equal(checked.play, one.play)
+    assert restless_class(envs.make("restless_bandits/persistent", k=3)) == "monotone"
+    table = np.sort(np.random.default_rng(0).random((2, 5)), axis=1)
+    for rule in ("reset", "decrement"):
+        assert restless_class(as_restless(from_tables(table[:, 2:], table[:, 1::-1], idle_rule=rule))) == "monotone"
+
+
+GOOD = np.array([[[0.5, 0.5], [0.25, 0.75]]])
+BACK = np.array([[[0.25, 0.75], [0.5, 0.5]]])
+PAYS = np.array([[0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("play", "idle", "payoffs", "message"),
+    [
+        (GOOD, GOOD, PAYS[0], "payoffs: found shape (2,), expected [k, S] with k, S >= 1"),
+        (GOOD[0], GOOD, PAYS, "play: found shape (2, 2), expected (1, 2, 2)"),
+        (GOOD, GOOD * 2, PAYS, "idle: found row [1. 1.] of arm 0, state 0, expected probabilities of sum 1"),
+        (GOOD - 0.5, GOOD, PAYS, "play: found row [0. 0.] of arm 0, state 0, expected probabilities of sum 1"),
+        (GOOD, GOOD * np.nan, PAYS, "idle: found row [nan nan] of arm 0, state 0, expected probabilities of sum 1"),
+        (GOOD, GOOD, 2 * PAYS, "payoffs: found 2.0 at (0, 1), expected payoffs in [0, 1]"),
+        (GOOD, GOOD, PAYS * np.nan, "payoffs: found nan at (0, 0), expected payoffs in [0, 1]"),
+        (
+            GOOD, GOOD, PAYS[:, ::-1],
+            "payoff_class: found arm 0 with a payoff that falls at state 0, expected 'monotone' arms",
+        ),
+        (
+            BACK, GOOD, PAYS,
+            "payoff_class: found arm 0 with `play` not stochastically monotone at state 0, expected 'monotone' arms",
+        ),
+        (
+            GOOD, BACK, PAYS,
+            "payoff_class: found arm 0 with `idle` not stochastically monotone at state 0, expected 'monotone' arms",
+        ),
+        (
+            GOOD, np.array([[[0.5, 0.5], [0.5, 0.5]]]), PAYS,
+            "payoff_class: found arm 0 with `idle` that does not dominate `play` at state 1, expected 'monotone' arms",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_arms_are_named(play, idle, payoffs, message):
+    with pytest.raises(ValueError) as error:
+        restless_bandit(play, idle, payoffs, payoff_class="monotone")
+    assert str(error.value) == message
+
+
+def test_other_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"payoff_class: found 'odd', expected one of \('monotone', 'arbitrary'\)"):
+        restless_bandit(GOOD, GOOD, PAYS, payoff_class="odd")
+    assert restless_class(restless_bandit(BACK, GOOD, PAYS)) == "arbitrary"
+    schedule = markov_schedule(occupation_programme(persistent()).occupancy)
+    with pytest.raises(ValueError, match="coupling: found 'shared', expected one of"):
+        simulate_restless(persistent(), schedule, 3, jax.random.key(0), coupling="shared")
+    with pytest.raises(ValueError, match="horizon: found 0, expected an integer of at least 1"):
+        simulate_restless(persistent(), schedule, 0, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"stay: found 0.2, expected a probability in \[1/2, 1\)"):
+        persistent(stay=0.2)
