@@ -1,5 +1,15 @@
 """Last-switch-dependent bandits: relaxations, planners with certificates, exact planning, learning."""
 
+from rlcore.lsd.coupled import Coupled, coupled
+from rlcore.lsd.guarantee import alpha, minorant, poisson_alpha, top_mean, virtual_value
+from rlcore.lsd.interleaved import (
+    Interleaved,
+    concave_recharging,
+    delay_relaxation,
+    interleaved,
+    interleaved_value,
+    play_rates,
+)
 from rlcore.lsd.markov import MarkovSchedule, MarkovState, markov_schedule
 from rlcore.lsd.occupation import (
     CycleProgramme,
@@ -8,6 +18,7 @@ from rlcore.lsd.occupation import (
     finite_programme,
     occupation_programme,
 )
+from rlcore.lsd.planner import BestDraw, Certificate, Fixed, best_of, candidates, certify, plan, replicate
 from rlcore.lsd.problem import (
     SwitchingBandit,
     advance,
@@ -17,41 +28,101 @@ from rlcore.lsd.problem import (
     payoff_class,
     transition_tables,
 )
-from rlcore.lsd.relaxation import Occupancy, Relaxation, cycle_payoffs, dual, occupancy, relaxation
+from rlcore.lsd.random_phase import (
+    Phases,
+    RandomPhase,
+    asking,
+    draw_phases,
+    random_phase,
+    turn,
+    undominated,
+    virtual_payoff,
+    virtual_state,
+)
+from rlcore.lsd.relaxation import (
+    Occupancy,
+    Options,
+    Relaxation,
+    cycle_options,
+    cycle_payoffs,
+    dual,
+    occupancy,
+    price_plays,
+    relaxation,
+    run_payoffs,
+)
 from rlcore.lsd.restless import RestlessBandit, as_restless, restless_bandit, restless_class, simulate_restless
 from rlcore.lsd.simulate import Learner, Planner, Round, Simulation, learn, simulate
+from rlcore.lsd.stretched import Stretched, run_relaxation, stretched
 
 __all__ = [
+    "BestDraw",
+    "Certificate",
+    "Coupled",
     "CycleProgramme",
+    "Fixed",
+    "Interleaved",
     "Learner",
     "MarkovSchedule",
     "MarkovState",
     "Occupancy",
     "OccupationProgramme",
+    "Options",
+    "Phases",
     "Planner",
+    "RandomPhase",
     "Relaxation",
     "RestlessBandit",
     "Round",
     "Simulation",
+    "Stretched",
     "SwitchingBandit",
     "advance",
+    "alpha",
     "as_restless",
+    "asking",
+    "best_of",
+    "candidates",
+    "certify",
+    "concave_recharging",
+    "coupled",
+    "cycle_options",
     "cycle_payoffs",
     "cycle_programme",
+    "delay_relaxation",
+    "draw_phases",
     "dual",
     "finite_programme",
     "from_delays",
     "from_tables",
     "initial_state",
+    "interleaved",
+    "interleaved_value",
     "learn",
     "markov_schedule",
+    "minorant",
     "occupancy",
     "occupation_programme",
     "payoff_class",
+    "plan",
+    "play_rates",
+    "poisson_alpha",
+    "price_plays",
+    "random_phase",
     "relaxation",
+    "replicate",
     "restless_bandit",
     "restless_class",
+    "run_payoffs",
+    "run_relaxation",
     "simulate",
     "simulate_restless",
+    "stretched",
+    "top_mean",
     "transition_tables",
+    "turn",
+    "undominated",
+    "virtual_payoff",
+    "virtual_state",
+    "virtual_value",
 ]

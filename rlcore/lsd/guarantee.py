@@ -4,6 +4,8 @@ Arms ask independently of each other. The expected sum of the m largest of indep
 on average, is at least alpha(k, m) times the sum of their means; for given laws it is a finite sum, computed here.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.types import Array, Float, Number
 
-__all__ = ["alpha", "poisson_alpha", "top_mean", "virtual_value"]
+__all__ = ["alpha", "minorant", "poisson_alpha", "top_mean", "virtual_value"]
 
 
 def _stirling_error(n):
@@ -96,3 +98,18 @@ def virtual_value(problem: SwitchingBandit, play: Float[Array, "k S"], plays: in
     Cost: see `top_mean`.
     """
     return top_mean(problem.payoffs, play, plays)
+
+
+def minorant(problem: SwitchingBandit, payoff_class: str) -> SwitchingBandit:
+    """The largest problem of a class whose payoffs are nowhere above the given ones.
+
+    A play is worth in it what it pays at least once the arm has rested longer, or been played less, than planned.
+
+    Args: payoff_class: "monotone" or "recovering"; see `from_tables`.
+    Returns: SwitchingBandit, the problem itself where it is of the class. Cost: k S.
+    """
+    if payoff_class not in ("monotone", "recovering"):
+        raise ValueError(f"payoff_class: found {payoff_class!r}, expected 'monotone' or 'recovering'")
+    first = 0 if payoff_class == "monotone" else problem.satiation
+    least = jax.lax.cummin(problem.payoffs[..., first:], axis=problem.payoffs.ndim - 1, reverse=True)
+    return dataclasses.replace(problem, payoffs=jnp.concatenate([problem.payoffs[..., :first], least], axis=-1))

@@ -23,11 +23,15 @@ __all__ = [
     "RandomPhase",
     "RandomPhaseState",
     "asking",
+    "best_filler",
+    "constant_arms",
     "draw_options",
     "draw_phases",
+    "fillers",
     "payoff_ranks",
     "pick",
     "random_phase",
+    "require_fillers",
     "turn",
     "undominated",
     "virtual_payoff",
@@ -53,7 +57,7 @@ def draw_options(plan: Relaxation, key: Key[Array, ""]) -> tuple[Int[Array, " k"
 
 
 def draw_phases(plan: Relaxation, key: Key[Array, ""]) -> Phases:
-    """Cycles drawn by the plan's weights, each from a uniform phase: the virtual states are then stationary. Cost: k."""
+    """Cycles drawn by the plan's weights, each at a uniform phase: virtual states are then stationary. Cost: k."""
     option_key, phase_key = jax.random.split(key)
     idle, run = draw_options(plan, option_key)
     return Phases(idle, run, jax.random.randint(phase_key, idle.shape, 0, idle + run, jnp.int32))
@@ -148,8 +152,7 @@ class RandomPhase:
         phases = draw_phases(self.plan, draw_key)
         scores = problem.payoffs if self.scores is None else self.scores
         none = jnp.zeros(problem.num_arms, bool)
-        flat = jnp.max(problem.payoffs, axis=-1) == jnp.min(problem.payoffs, axis=-1)
-        return RandomPhaseState(phases, phases.phase, none, flat, payoff_ranks(scores), key)
+        return RandomPhaseState(phases, phases.phase, none, constant_arms(problem), payoff_ranks(scores), key)
 
     def act(
         self,
@@ -196,6 +199,21 @@ class RandomPhase:
             lost = problem.num_arms * jnp.max(scores)
             value = jnp.maximum((value * (self.frame - 1) - lost) / self.frame, 0)
         return jnp.where(valid, value, 0)
+
+
+def constant_arms(problem: SwitchingBandit) -> Bool[Array, " k"]:
+    """bool[k], arms whose payoff is the same in every state. Cost: k S."""
+    return jnp.max(problem.payoffs, axis=-1) == jnp.min(problem.payoffs, axis=-1)
+
+
+def fillers(problem: SwitchingBandit, plan: Relaxation) -> Bool[Array, " k"]:
+    """bool[k], arms that may be played at any time at no harm to the plan: see `require_fillers`. Cost: k S."""
+    return jnp.all((plan.weight <= 0) | (plan.run == 0) | (plan.idle == 0), axis=-1) | constant_arms(problem)
+
+
+def best_filler(problem: SwitchingBandit, plan: Relaxation) -> Int[Array, ""]:
+    """int32[], of the fillers the arm that pays most in its worst state. Cost: k S."""
+    return jnp.argmax(jnp.where(fillers(problem, plan), jnp.min(problem.payoffs, axis=-1), -1)).astype(jnp.int32)
 
 
 def require_fillers(problem: SwitchingBandit, plan: Relaxation, plays: int) -> None:

@@ -1,0 +1,189 @@
+"""Which planner for which payoffs, its best draw, and a certificate of what it earns."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlcore.lsd.coupled import coupled
+from rlcore.lsd.guarantee import minorant
+from rlcore.lsd.interleaved import interleaved
+from rlcore.lsd.problem import SwitchingBandit, payoff_class
+from rlcore.lsd.random_phase import RandomPhase, require_fillers
+from rlcore.lsd.relaxation import relaxation
+from rlcore.lsd.simulate import Planner, simulate
+from rlcore.lsd.stretched import stretched
+from rlcore.types import Array, Bool, Float, Int, Key, Number, PyTree
+
+__all__ = ["BestDraw", "Certificate", "Fixed", "best_of", "candidates", "certify", "plan", "replicate"]
+
+# Replicas that run side by side: their states fit the cache.
+BLOCK = 1024
+
+
+def candidates(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None) -> dict[str, Planner]:
+    """The planners that guarantee something for the class of the payoffs, by name; each has `guarantee(problem)`.
+
+    "random_phase" always: where payoffs are not monotone it plans with the least that they may be (`minorant`).
+    "interleaved" for one play per round and payoffs by delay. "stretched" and "coupled" for one play per round, where
+    payoffs are not monotone.
+
+    Args: plays: m, static; longest: see `stretched`.
+    Returns: dict. Raises: ValueError: none fits, for instance a must-play problem without an arm to fill empty rounds,
+      or an idle rule other than "reset" (`occupation_programme` plans for those). Cost: at most three relaxations.
+    """
+    monotone = payoff_class(problem) == "monotone"
+
+    def random():
+        known = problem if monotone else minorant(problem, "monotone")
+        planner = RandomPhase(
+            relaxation(known, plays), plays, safe_fill=True, scores=None if monotone else known.payoffs
+        )
+        if not problem.allow_idle:
+            require_fillers(problem, planner.plan, plays)
+        return planner
+
+    builders = {"random_phase": random}
+    if plays == 1 and problem.satiation == 1 and problem.idle_rule == "reset":
+        builders["interleaved"] = lambda: interleaved(problem)
+    if plays == 1 and not monotone:
+        builders["stretched"] = lambda: stretched(problem, longest)
+        builders["coupled"] = lambda: coupled(problem)
+    found, refused = {}, []
+    for name, build in builders.items():
+        try:
+            found[name] = build()
+        except ValueError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return found
+
+
+def plan(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None) -> Planner:
+    """The planner of largest guarantee among `candidates`: at least alpha(k, m) V if payoffs are monotone, .816 V of
+    concave payoffs by delay, about V / 4 where they never fall with rest, and V / 20 of any (the last two for m = 1).
+
+    Args, raises: as `candidates`. Returns: a planner. Source: spec 8.3, T6, T10 to T12; derived:
+    docs/proofs/lsd.md#t12. Cost: as `candidates`, and their guarantees. Payoffs are read on the host.
+    """
+    found = candidates(problem, plays, longest=longest)
+    return max(found.values(), key=lambda planner: float(planner.guarantee(problem)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """Planner: another one whose key is fixed, so that its schedule is deterministic."""
+
+    planner: PyTree
+    key: Array
+
+    def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> PyTree:
+        """The planner's state by the fixed key."""
+        return self.planner.init(problem, self.key)
+
+    def act(
+        self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[Bool[Array, " k"], PyTree]:
+        """The planner's round, by the fixed key."""
+        return self.planner.act(problem, state, local, t, jax.random.fold_in(self.key, t))
+
+
+@functools.partial(jax.jit, static_argnames=("horizon", "fixed"))
+def _replicas(problem, planner, keys, horizon: int, fixed: bool):
+    def one(key):
+        runs = Fixed(planner, key) if fixed else planner
+        return simulate(problem, runs, horizon, key, observe=None).total / horizon
+
+    return jax.lax.map(one, keys, batch_size=min(BLOCK, keys.shape[0]))
+
+
+def replicate(
+    problem: SwitchingBandit, planner: Planner, horizon: int, replicas: int, key: Key[Array, ""], *, fixed: bool = False
+) -> Float[Array, " n"]:
+    """float[n], mean payoff per round of independent runs of a planner, in blocks that fit the cache.
+
+    Args: horizon: T, and replicas: n, static; fixed: run `Fixed(planner, key)` for the keys split off `key`.
+    Raises: ValueError: replicas below 1, and what the planner's `init` raises. Cost: n T rounds.
+    """
+    if replicas < 1:
+        raise ValueError(f"replicas: found {replicas}, expected an integer of at least 1")
+    # Once outside jit, where numbers are known and bad input is seen.
+    planner.init(problem, key)
+    return _replicas(problem, planner, jax.random.split(key, replicas), horizon, fixed)
+
+
+class BestDraw(NamedTuple):
+    """planner: Fixed, of the best draw. value: float[], payoff per round over the horizon. values: float[n], of all."""
+
+    planner: Fixed
+    value: Array
+    values: Array
+
+
+def best_of(problem: SwitchingBandit, planner: Planner, draws: int, horizon: int, key: Key[Array, ""]) -> BestDraw:
+    """Draw a planner's cycles and phases `draws` times and keep the best: deterministic, and no worse than the mean.
+
+    Args: planner: one that is random through its keys alone; draws: n, and horizon: T, static.
+    Returns: BestDraw. Raises: ValueError: as `replicate`. Source: spec 8.6. Cost: n T rounds.
+    """
+    values = replicate(problem, planner, horizon, draws, key, fixed=True)
+    best = jnp.argmax(values)
+    return BestDraw(Fixed(planner, jax.random.split(key, draws)[best]), values[best], values)
+
+
+class Certificate(NamedTuple):
+    """What is known of a planner on a problem, float[] each, reward per round.
+
+    upper: no schedule earns more in the long run (in T rounds from rest at most (T + M) / T times as much).
+    guaranteed: the planner's expectation is at least this, by proof, in the long run; NaN where it has no such proof.
+    mean, error: of simulated replicas, and its standard error. lower_optimum, upper_optimum: bounds of the exact
+    optimum; NaN where it was not computed.
+    """
+
+    upper: Array
+    guaranteed: Array
+    mean: Array
+    error: Array
+    lower_optimum: Array
+    upper_optimum: Array
+
+
+def certify(
+    problem: SwitchingBandit,
+    planner: Planner,
+    horizon: int,
+    replicas: int,
+    key: Key[Array, ""],
+    *,
+    upper: Number | None = None,
+    optimum: tuple[Number, Number] | None = None,
+) -> Certificate:
+    """Put together the bounds and the simulated value of a planner.
+
+    Args: planner: any `Planner`; one with a field `plays` plays so many arms per round, else one. horizon: T, and
+      replicas: n >= 2, static; upper: an upper bound, that of `relaxation` by default; optimum: (lower, upper) of the
+      exact optimum, from `optimal_average`.
+    Returns: Certificate. Raises: ValueError: replicas below 2; as `relaxation`, without `upper`; as `replicate`.
+    Source: spec 8.2. Cost: one relaxation, the guarantee, n T rounds.
+    """
+    if replicas < 2:
+        raise ValueError(f"replicas: found {replicas}, expected at least 2 (for a standard error)")
+    if upper is None:
+        relaxed = relaxation(problem, getattr(planner, "plays", 1))
+        upper = relaxed.value + relaxed.gap
+    guarantee = getattr(planner, "guarantee", None)
+    values = replicate(problem, planner, horizon, replicas, key)
+    low, high = (jnp.nan, jnp.nan) if optimum is None else optimum
+    numbers = (
+        upper,
+        jnp.nan if guarantee is None else guarantee(problem),
+        jnp.mean(values),
+        jnp.std(values, ddof=1) / replicas**0.5,
+        low,
+        high,
+    )
+    return Certificate(*(jnp.asarray(x, values.dtype) for x in numbers))
