@@ -1,6 +1,11 @@
 """Last-switch-dependent bandits: relaxations, planners with certificates, exact planning, learning."""
 
+from rlcore.lsd.block import Block, block_optimum
+from rlcore.lsd.block_programme import GuidedBlock, block_programme, guided_block
+from rlcore.lsd.comb_ucb import BlockUCB, calibrated_ucb1, comb_ucb1, isi_comb_ucb1
 from rlcore.lsd.coupled import Coupled, coupled
+from rlcore.lsd.estimates import Estimates, isotonic, rising_upper_bound, upper_bound
+from rlcore.lsd.explore_commit import ExploreCommit, etc_regret_bound, etc_sweeps, exploration_sweep
 from rlcore.lsd.guarantee import alpha, minorant, poisson_alpha, top_mean, virtual_value
 from rlcore.lsd.interleaved import (
     Interleaved,
@@ -54,13 +59,20 @@ from rlcore.lsd.relaxation import (
 from rlcore.lsd.restless import RestlessBandit, as_restless, restless_bandit, restless_class, simulate_restless
 from rlcore.lsd.simulate import Learner, Planner, Round, Simulation, learn, simulate
 from rlcore.lsd.stretched import Stretched, run_relaxation, stretched
+from rlcore.lsd.ucb_greedy import UCBGreedy
+from rlcore.lsd.virtual_ucb import VirtualUCB, virtual_ucb_frame, virtual_ucb_regret_bound
 
 __all__ = [
     "BestDraw",
+    "Block",
+    "BlockUCB",
     "Certificate",
     "Coupled",
     "CycleProgramme",
+    "Estimates",
+    "ExploreCommit",
     "Fixed",
+    "GuidedBlock",
     "Interleaved",
     "Learner",
     "MarkovSchedule",
@@ -77,13 +89,19 @@ __all__ = [
     "Simulation",
     "Stretched",
     "SwitchingBandit",
+    "UCBGreedy",
+    "VirtualUCB",
     "advance",
     "alpha",
     "as_restless",
     "asking",
     "best_of",
+    "block_optimum",
+    "block_programme",
+    "calibrated_ucb1",
     "candidates",
     "certify",
+    "comb_ucb1",
     "concave_recharging",
     "coupled",
     "cycle_options",
@@ -92,12 +110,18 @@ __all__ = [
     "delay_relaxation",
     "draw_phases",
     "dual",
+    "etc_regret_bound",
+    "etc_sweeps",
+    "exploration_sweep",
     "finite_programme",
     "from_delays",
     "from_tables",
+    "guided_block",
     "initial_state",
     "interleaved",
     "interleaved_value",
+    "isi_comb_ucb1",
+    "isotonic",
     "learn",
     "markov_schedule",
     "minorant",
@@ -113,6 +137,7 @@ __all__ = [
     "replicate",
     "restless_bandit",
     "restless_class",
+    "rising_upper_bound",
     "run_payoffs",
     "run_relaxation",
     "simulate",
@@ -122,7 +147,10 @@ __all__ = [
     "transition_tables",
     "turn",
     "undominated",
+    "upper_bound",
     "virtual_payoff",
     "virtual_state",
+    "virtual_ucb_frame",
+    "virtual_ucb_regret_bound",
     "virtual_value",
 ]
