@@ -1,12 +1,40 @@
 """Last-switch-dependent bandits: relaxations, planners with certificates, exact planning, learning."""
 
+from rlcore.lsd.baselines import (
+    BestFixedArm,
+    Calendar,
+    Greedy,
+    PurelyPeriodic,
+    RoundRobin,
+    best_calendar,
+    calibrated_calendar,
+    purely_periodic,
+)
 from rlcore.lsd.block import Block, block_optimum
 from rlcore.lsd.block_programme import GuidedBlock, block_programme, guided_block
 from rlcore.lsd.comb_ucb import BlockUCB, calibrated_ucb1, comb_ucb1, isi_comb_ucb1
 from rlcore.lsd.coupled import Coupled, coupled
 from rlcore.lsd.estimates import Estimates, isotonic, rising_upper_bound, upper_bound
+from rlcore.lsd.exact import (
+    OptimalAverage,
+    OptimalFinite,
+    PolicyCycle,
+    optimal_average,
+    optimal_finite,
+    policy_cycle,
+    policy_gain,
+)
 from rlcore.lsd.explore_commit import ExploreCommit, etc_regret_bound, etc_sweeps, exploration_sweep
 from rlcore.lsd.guarantee import alpha, minorant, poisson_alpha, top_mean, virtual_value
+from rlcore.lsd.indices import (
+    AdvantageIndex,
+    PricedArms,
+    WhittlePolicy,
+    dual_price,
+    indexable,
+    priced_arms,
+    whittle_index,
+)
 from rlcore.lsd.interleaved import (
     Interleaved,
     concave_recharging,
@@ -15,6 +43,7 @@ from rlcore.lsd.interleaved import (
     interleaved_value,
     play_rates,
 )
+from rlcore.lsd.joint import JointPolicy, JointStates, joint_policy, reachable
 from rlcore.lsd.markov import MarkovSchedule, MarkovState, markov_schedule
 from rlcore.lsd.occupation import (
     CycleProgramme,
@@ -63,41 +92,56 @@ from rlcore.lsd.ucb_greedy import UCBGreedy
 from rlcore.lsd.virtual_ucb import VirtualUCB, virtual_ucb_frame, virtual_ucb_regret_bound
 
 __all__ = [
+    "AdvantageIndex",
     "BestDraw",
+    "BestFixedArm",
     "Block",
     "BlockUCB",
+    "Calendar",
     "Certificate",
     "Coupled",
     "CycleProgramme",
     "Estimates",
     "ExploreCommit",
     "Fixed",
+    "Greedy",
     "GuidedBlock",
     "Interleaved",
+    "JointPolicy",
+    "JointStates",
     "Learner",
     "MarkovSchedule",
     "MarkovState",
     "Occupancy",
     "OccupationProgramme",
+    "OptimalAverage",
+    "OptimalFinite",
     "Options",
     "Phases",
     "Planner",
+    "PolicyCycle",
+    "PricedArms",
+    "PurelyPeriodic",
     "RandomPhase",
     "Relaxation",
     "RestlessBandit",
     "Round",
+    "RoundRobin",
     "Simulation",
     "Stretched",
     "SwitchingBandit",
     "UCBGreedy",
     "VirtualUCB",
+    "WhittlePolicy",
     "advance",
     "alpha",
     "as_restless",
     "asking",
+    "best_calendar",
     "best_of",
     "block_optimum",
     "block_programme",
+    "calibrated_calendar",
     "calibrated_ucb1",
     "candidates",
     "certify",
@@ -110,6 +154,7 @@ __all__ = [
     "delay_relaxation",
     "draw_phases",
     "dual",
+    "dual_price",
     "etc_regret_bound",
     "etc_sweeps",
     "exploration_sweep",
@@ -117,22 +162,31 @@ __all__ = [
     "from_delays",
     "from_tables",
     "guided_block",
+    "indexable",
     "initial_state",
     "interleaved",
     "interleaved_value",
     "isi_comb_ucb1",
     "isotonic",
+    "joint_policy",
     "learn",
     "markov_schedule",
     "minorant",
     "occupancy",
     "occupation_programme",
+    "optimal_average",
+    "optimal_finite",
     "payoff_class",
     "plan",
     "play_rates",
     "poisson_alpha",
+    "policy_cycle",
+    "policy_gain",
     "price_plays",
+    "priced_arms",
+    "purely_periodic",
     "random_phase",
+    "reachable",
     "relaxation",
     "replicate",
     "restless_bandit",
@@ -153,4 +207,5 @@ __all__ = [
     "virtual_ucb_frame",
     "virtual_ucb_regret_bound",
     "virtual_value",
+    "whittle_index",
 ]

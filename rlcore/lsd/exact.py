@@ -1,11 +1,6 @@
-"""Exact planning of small switching bandits: the joint local states that can be reached, and optimal play among them.
-
-The graph of joint states does not depend on payoffs: it is searched on the host, once per size, and everything after
-it runs on the device; `jax.vmap` over payoffs shares it.
-"""
+"""Exact planning of small switching bandits: optimal play among the joint local states that can be reached."""
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -13,43 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.howard import best_cycles
-from rlcore.lsd.problem import SwitchingBandit, initial_state, transition_tables
+from rlcore.lsd.howard import best_cycles, follow
+from rlcore.lsd.joint import LIMIT, Start, joint_rewards, reachable
+from rlcore.lsd.problem import SwitchingBandit
 from rlcore.mdp import MDP
 from rlcore.planning import prepare
 from rlcore.solver import CONVERGED, NOT_FINITE, PRECISION_LIMIT, STEP_LIMIT
-from rlcore.types import Array, Float, Int, Number, Shaped, require_float64
+from rlcore.types import Array, Float, Int, Number, require_float64
 
 __all__ = [
-    "JointStates",
     "OptimalAverage",
     "OptimalFinite",
     "PolicyCycle",
-    "joint_actions",
-    "joint_rewards",
     "optimal_average",
     "optimal_finite",
     "policy_cycle",
-    "reachable",
+    "policy_gain",
 ]
 
-LIMIT = 20_000_000
 METHODS = ("howard", "value_iteration")
 # Sweeps between two looks at the bounds.
 STRIDE = 8
-
-
-class JointStates(NamedTuple):
-    """The n joint local states that can be reached, and where the A joint actions lead.
-
-    local: int32[n, k], in order of their mixed-radix code. following: int32[n, A]. actions: bool[A, k], arms played;
-    the empty round, where it is allowed, is the last. start: int, row of the first state. Arrays of NumPy.
-    """
-
-    local: np.ndarray
-    following: np.ndarray
-    actions: np.ndarray
-    start: int
 
 
 class OptimalAverage(NamedTuple):
@@ -67,8 +46,8 @@ class OptimalAverage(NamedTuple):
 
 
 class OptimalFinite(NamedTuple):
-    """values: float[T], the best expected total of 1 .. T rounds from the first state. policy: int32[T, n], joint action
-    in round t = 0 .. T - 1 of T, of every row of `reachable(...).local`."""
+    """values: float[T], the best expected total of 1 .. T rounds from the first state. policy: int32[T, n], joint
+    action in round t = 0 .. T - 1 of T, of every row of `reachable(...).local`."""
 
     values: Array
     policy: Array
@@ -81,97 +60,6 @@ class PolicyCycle(NamedTuple):
     actions: np.ndarray
     mean: float
     lead: int
-
-
-def joint_actions(num_arms: int, plays: int, allow_idle: bool) -> np.ndarray:
-    """bool[A, k]: the sets of arms that one round may play, at most `plays` of them, or exactly where none may idle.
-
-    Large sets first, the empty one last. Raises: ValueError: plays out of 1 .. k. Cost: A k.
-    """
-    if not 1 <= plays <= num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {num_arms}] (the number of arms)")
-    sizes = range(plays, -1, -1) if allow_idle else (plays,)
-    sets = [s for size in sizes for s in itertools.combinations(range(num_arms), size)]
-    masks = np.zeros((len(sets), num_arms), bool)
-    for row, chosen in zip(masks, sets, strict=True):
-        row[list(chosen)] = True
-    return masks
-
-
-def reachable(
-    problem: SwitchingBandit, start: str | Shaped[Array, " k"] | None = None, plays: int = 1, *, limit: int = LIMIT
-) -> JointStates:
-    """Search the joint local states that can be reached, breadth first; payoffs are not read.
-
-    Args: start: "rested", "one", "just", int[k] local states, or None for the problem's own; plays: m, at most this
-      many arms per round (exactly, where the problem forbids idling); limit: states x actions allowed.
-    Returns: JointStates. Raises: ValueError: an instance above the limit, plays out of 1 .. k, a start that is no state.
-    Source: definition. Cost: n A k, once: the last few graphs are kept.
-    """
-    local = _start_local(problem, start)
-    key = (problem.num_local, problem.satiation, problem.idle_rule, problem.allow_idle, plays, tuple(local), limit)
-    return _search(*key)
-
-
-def _start_local(problem, start):
-    if start is None or isinstance(start, str):
-        # A problem may be traced here: only its sizes are read.
-        with jax.ensure_compile_time_eval():
-            return np.asarray(initial_state(problem, start)).tolist()
-    local = np.asarray(start)
-    k, s = problem.num_arms, problem.num_local
-    if local.shape != (k,) or not np.issubdtype(local.dtype, np.integer) or local.min() < 0 or local.max() >= s:
-        raise ValueError(f"start: found {local.tolist()}, expected {k} local states in 0 .. {s - 1}")
-    return local.tolist()
-
-
-def _refuse(found, size, num_actions, limit):
-    raise ValueError(
-        f"problem: found {found} joint states out of {size} with {num_actions} actions each, expected at most {limit} "
-        "states x actions for exact planning; bound the optimum by `relaxation` and play by a planner with a "
-        "certificate instead, or raise `limit`"
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _search(s, low, idle_rule, allow_idle, plays, start, limit) -> JointStates:
-    k = len(start)
-    sets = sum(math.comb(k, m) for m in (range(plays + 1) if allow_idle else (plays,)))
-    if sets > limit or s**k >= 2**62:
-        _refuse("an unknown number of", s**k, sets, limit)
-    actions = joint_actions(k, plays, allow_idle)
-    with jax.ensure_compile_time_eval():
-        tables = transition_tables(SwitchingBandit(np.zeros((k, s)), low, idle_rule, allow_idle))
-        play, idle = (np.asarray(x, np.int64) for x in tables)
-    radix = s ** np.arange(k - 1, -1, -1, dtype=np.int64)
-
-    def successors(codes):
-        after = np.zeros((len(codes), len(actions)), np.int64)
-        for i in range(k):
-            e = codes // radix[i] % s
-            after += np.where(actions[None, :, i], play[e][:, None], idle[e][:, None]) * radix[i]
-        return after
-
-    first = np.array([np.dot(start, radix)])
-    seen, frontier = first, first
-    while len(frontier):
-        if len(seen) * len(actions) > limit:
-            _refuse(f"more than {len(seen) - 1}", s**k, len(actions), limit)
-        new = np.unique(successors(frontier))
-        at = np.minimum(np.searchsorted(seen, new), len(seen) - 1)
-        frontier = new[seen[at] != new]
-        seen = np.sort(np.concatenate([seen, frontier]), kind="stable")
-    local = np.stack([seen // r % s for r in radix], axis=1).astype(np.int32)
-    following = np.searchsorted(seen, successors(seen)).astype(np.int32)
-    for x in (local, following, actions):
-        x.flags.writeable = False
-    return JointStates(local, following, actions, int(np.searchsorted(seen, first[0])))
-
-
-def joint_rewards(payoffs: Float[Array, "k S"], states: JointStates) -> Float[Array, "n A"]:
-    """float[n, A], the mean payoff of every joint action in every joint state. Cost: n A k."""
-    arms = jnp.arange(payoffs.shape[0])[None, :]
-    return payoffs[arms, states.local] @ jnp.asarray(states.actions, payoffs.dtype).T
 
 
 def _as_mdp(payoffs, states) -> MDP:
@@ -189,7 +77,7 @@ def optimal_average(
     plays: int = 1,
     tol: Number = 1e-9,
     *,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     method: str = "howard",
     max_steps: int = 1_000_000,
     limit: int = LIMIT,
@@ -217,9 +105,9 @@ def optimal_average(
     return OptimalAverage(low, high, policy, jnp.asarray(states.local.shape[0], jnp.int32), steps, status)
 
 
-def _rounding(value, scale):
-    """Error of one computed difference of a backed-up value and a value: three operations."""
-    return 4 * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
+def _rounding(value, scale, num_arms):
+    """Error of one computed difference of a backed-up value and a value: a sum over arms and three operations."""
+    return (4 + num_arms) * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))
@@ -233,7 +121,7 @@ def _by_sweeps(payoffs, states, tol, max_steps):
         value, _, _, _, count = state
         value = jax.lax.fori_loop(0, STRIDE - 1, sweep, value - jnp.min(value))
         change = kernel.backup(value) - value
-        error = _rounding(value, kernel.reward_scale)
+        error = _rounding(value, kernel.reward_scale, payoffs.shape[0])
         low, high = jnp.min(change), jnp.max(change)
         return value + change / 2, low - error, high + error, high - low <= 2 * error, count + STRIDE
 
@@ -252,7 +140,7 @@ def _by_howard(payoffs, states, tol, max_steps):
     reward = joint_rewards(payoffs, states)
     following = jnp.asarray(states.following)
     plan = best_cycles(following, reward, jnp.argmax(reward, axis=1), max_steps)
-    error = _rounding(plan.relative, jnp.max(jnp.abs(reward)))
+    error = _rounding(plan.relative, jnp.max(jnp.abs(reward)), payoffs.shape[0])
     # Greedy rather than `plan.action`: what it earns is bounded by `plan.low` without any tolerance.
     policy = jnp.argmax(reward + plan.relative[following], axis=1).astype(jnp.int32)
     return plan.low - error, plan.high + error, policy, plan.steps
@@ -262,7 +150,7 @@ def optimal_finite(
     problem: SwitchingBandit,
     horizon: int,
     plays: int = 1,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     *,
     limit: int = LIMIT,
 ) -> OptimalFinite:
@@ -297,9 +185,9 @@ def _by_induction(payoffs, states, horizon):
 
 def policy_cycle(
     problem: SwitchingBandit,
-    policy: Int[Array, " n"],
+    policy: Int[Array, " n"] | Int[np.ndarray, " n"],
     plays: int = 1,
-    start: str | Shaped[Array, " k"] | None = None,
+    start: Start = None,
     *,
     limit: int = LIMIT,
 ) -> PolicyCycle:
@@ -323,3 +211,22 @@ def policy_cycle(
         row = int(states.following[row, action])
     lead = met[row]
     return PolicyCycle(np.stack(chosen[lead:]), math.fsum(paid[lead:]) / len(paid[lead:]), lead)
+
+
+def policy_gain(
+    problem: SwitchingBandit,
+    policy: Int[Array, " n"],
+    plays: int = 1,
+    start: Start = None,
+    *,
+    limit: int = LIMIT,
+) -> Float[Array, ""]:
+    """The reward per round of the cycle that a stationary policy ends in: `policy_cycle` under jit.
+
+    Args, raises: as `policy_cycle`. Returns: float[]. Source: derived: docs/proofs/lsd.md#t16. Cost: n log n gathers.
+    """
+    states = reachable(problem, start, plays, limit=limit)
+    take = lambda table: jnp.take_along_axis(table, policy[:, None], axis=1)[:, 0]  # noqa: E731
+    reward = take(joint_rewards(problem.payoffs, states))
+    gain, _ = follow(take(jnp.asarray(states.following)), reward, jnp.zeros_like(reward))
+    return gain[states.start]
