@@ -1,0 +1,493 @@
+"""Random-phase planning: the max lemma (T4), domination (T5), the guarantee (T6) and its tightness (T7).
+
+Expectations are exact: every draw of options and phases is enumerated. Notation as in lsd.py; alpha(k, m) =
+E min(m, Bin(k, m / k)) / m; V_virt the mean of the m largest virtual payoffs. Proofs: docs/proofs/lsd.md.
+"""
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
+from rlcore.lsd import (
+    Phases,
+    RandomPhase,
+    SwitchingBandit,
+    alpha,
+    occupancy,
+    poisson_alpha,
+    relaxation,
+    simulate,
+    top_mean,
+    transition_tables,
+    undominated,
+    virtual_value,
+)
+from rlcore.types import Array, PyTree
+from theory_checks.lsd import LSD, SIZES, Instance, monotone_instance, nearby, problem_of
+
+SMALL = [{"k": 3, "recovery": 3, "satiation": 2}]
+
+
+# ---- T4: the largest of independent payoffs --------------------------------------------------------------------------
+
+
+class Draws(NamedTuple):
+    """payoffs: float[k, n], what k independent variables may be, if not 0. chance: float[3, k, n], their laws for m = 1, 2,
+    3, such that at most m are positive on average."""
+
+    payoffs: Array
+    chance: Array
+
+
+def random_draws(key, k, n):
+    """From nearly identical arms of one value, where the lemma is tight, to arms of any law."""
+    value_key, law_key, width_key, load_key = jax.random.split(key, 4)
+    width = jax.random.uniform(width_key) ** 2
+    payoffs = 1 - width * jax.random.uniform(value_key, (k, n))
+    law = 1 / n + width * (jax.random.dirichlet(law_key, jnp.ones(n), (k,)) - 1 / n)
+    load = 1 - 0.3 * width * jax.random.uniform(load_key, (k,))
+    plays = jnp.arange(1.0, 4.0)[:, None, None]
+    return Draws(payoffs, jnp.minimum(plays / k, 1) * load[:, None] * law)
+
+
+OUTCOMES = np.array(list(itertools.product(range(4), repeat=4)))  # of 4 arms: nothing, or one of 3 payoffs
+
+
+def largest_mean(payoffs, chance, plays, together=False):
+    """E of the sum of the m largest, over all outcomes; `together`: all arms are positive at once as far as possible."""
+    k, n = payoffs.shape
+    values = jnp.concatenate([jnp.zeros((k, 1)), payoffs], axis=1)
+    laws = jnp.concatenate([1 - jnp.sum(chance, axis=1, keepdims=True), chance], axis=1)
+    if together:
+        # One uniform number for all: the first part of [0, 1) is where an arm is positive.
+        edges = jnp.cumsum(jnp.concatenate([chance, laws[:, :1]], axis=1), axis=1)
+        cuts = jnp.sort(jnp.concatenate([jnp.zeros(1), edges.ravel()]))
+        middle = (cuts[1:] + cuts[:-1]) / 2
+        at = jnp.sum(middle[:, None, None] > edges[None], axis=2)  # [outcomes, k]
+        drawn = jnp.take_along_axis(jnp.concatenate([payoffs, jnp.zeros((k, 1))], axis=1)[None], at[:, :, None], axis=2)
+        top = jnp.sort(drawn[:, :, 0], axis=1)[:, k - plays :]
+        return jnp.sum((cuts[1:] - cuts[:-1]) * jnp.sum(top, axis=1))
+    arms = np.arange(k)
+    probability = jnp.prod(laws[arms[None], OUTCOMES], axis=1)
+    top = jnp.sort(values[arms[None], OUTCOMES], axis=1)[:, k - plays :]
+    return jnp.sum(probability * jnp.sum(top, axis=1))
+
+
+@statement(
+    "lsd/T4",
+    "X_i >= 0 independent, sum P(X_i > 0) <= m: E of the m largest >= alpha(k, m) sum E X_i, m = 1, 2, 3",
+    falsifiers=[
+        Falsifier("the variables are independent (one uniform number for all)", {"together": True}, share=0.8),
+        Falsifier("at most m are positive on average (2 m; m = 1, 2)", {"load": 2.0}, share=0.9, setting={"most": 2}),
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T4", LSD),
+    proof="docs/proofs/lsd.md#t4",
+    generator=random_draws,
+    cases=[{"k": 4, "n": 3}],
+)
+def max_lemma(instance, together=False, load=1.0, most=3):
+    payoffs = instance.payoffs
+    k = payoffs.shape[0]
+    bounds = []
+    for plays in range(1, most + 1):
+        chance = jnp.minimum(load * instance.chance[plays - 1], 1.0)
+        total = jnp.sum(payoffs * chance)
+        best = largest_mean(payoffs, chance, plays, together)
+        bounds.append(Bound(alpha(k, plays) * total, best, 2.0 * k, trivial=total))
+        if not together:
+            # the library's finite sum
+            bounds.append(identity(top_mean(payoffs, chance, plays), best, 2.0 * k))
+    return bounds
+
+
+class Sizes(NamedTuple):
+    """k, m: float[], whole numbers, m <= k."""
+
+    k: Array
+    m: Array
+
+
+def random_sizes(key):
+    """k up to 400, m up to k, small ones often."""
+    k_key, m_key = jax.random.split(key)
+    k = jnp.floor(jnp.exp(jax.random.uniform(k_key, minval=jnp.log(2.0), maxval=jnp.log(400.0))))
+    return Sizes(k, jnp.maximum(jnp.floor(k ** jax.random.uniform(m_key)), 1.0))
+
+
+@statement(
+    "lsd/T4.alpha",
+    "alpha(k, m) >= alpha(k + 1, m) >= 1 - m^m e^-m / m!, and alpha is the binomial sum; k <= 400",
+    falsifiers=[Falsifier("arms ask independently (two by two)", {"pairs": True}, share=0.5)],
+    origin=derived_here("docs/proofs/lsd.md, T4", LSD),
+    proof="docs/proofs/lsd.md#t4",
+    generator=random_sizes,
+)
+def alpha_values(instance, pairs=False, most=401):
+    k, m = instance
+    count = jnp.arange(most + 1.0)
+    arms = jnp.floor(k / 2) if pairs else k
+    chance = m / k
+    log_law = (
+        jax.scipy.special.gammaln(arms + 1)
+        - jax.scipy.special.gammaln(count + 1)
+        - jax.scipy.special.gammaln(jnp.maximum(arms - count, 0) + 1)
+        + jax.scipy.special.xlogy(count, chance)
+        + jax.scipy.special.xlog1py(jnp.maximum(arms - count, 0), -chance)
+    )
+    law = jnp.where(count <= arms, jnp.exp(log_law), 0.0)
+    served = jnp.sum(law * jnp.minimum((2.0 if pairs else 1.0) * count, m)) / m
+    # log-factorials of up to k log k lose that much of their last digits
+    scale = 2.0 + k * jnp.log(k)
+    return [
+        identity(alpha(k, m), served, scale),
+        Bound(alpha(k + 1, m), alpha(k, m), scale),
+        Bound(poisson_alpha(m), alpha(k, m), scale),
+    ]
+
+
+# ---- T5: domination --------------------------------------------------------------------------------------------------
+
+
+class Walk(NamedTuple):
+    """real, virtual: int[], first states. asked, taken: bool[T], virtual plays, and which are real ones too. extra:
+    int[], a round. recovery, satiation are those of the problem of zeros."""
+
+    problem: SwitchingBandit
+    real: Array
+    virtual: Array
+    asked: Array
+    taken: Array
+    extra: Array
+
+
+def random_walk(key, recovery, satiation, idle_rule, horizon):
+    """Virtual plays in runs and rests of random lengths; any first states with real >= virtual."""
+    keys = jax.random.split(key, 5)
+    s = recovery + satiation
+    states = jnp.sort(jax.random.randint(keys[0], (2,), 0, s, jnp.int32))
+    stays = jax.random.uniform(keys[1])
+    turns = jax.random.bernoulli(keys[2], stays, (horizon,))
+    asked = jnp.cumsum(jnp.where(turns, 1, 0)) % 2 == 0
+    taken = jax.random.bernoulli(keys[3], jax.random.uniform(keys[4]), (horizon,))
+    problem = problem_of(jnp.zeros((1, s)), satiation, idle_rule)
+    return Walk(problem, states[1], states[0], asked, taken, jnp.argmax(~asked))
+
+
+def resting_walk(key, recovery, satiation, idle_rule, horizon):
+    """The virtual arm rests to the top and is then played once; the real one is as high."""
+    walk = random_walk(key, recovery, satiation, idle_rule, horizon)
+    asked = jnp.arange(horizon) % (recovery + 2) == recovery + 1
+    top = jnp.full_like(walk.real, recovery + satiation - 1)
+    return walk._replace(real=top, virtual=top, asked=asked, extra=jax.random.randint(key, (), 1, recovery))
+
+
+WALKS = [SIZES | {"idle_rule": rule, "horizon": 60} for rule in ("reset", "decrement")]
+WALKS = [{name: value for name, value in walk.items() if name != "k"} for walk in WALKS]
+
+
+@statement(
+    "lsd/T5",
+    "Real plays among virtual ones, real state >= virtual at first: then so for ever, under either idle rule",
+    falsifiers=[
+        Falsifier(
+            "real plays are virtual ones (one more, in a rest)", {"more": True}, share=0.9, generator=resting_walk
+        ),
+        Falsifier("the real arm starts no lower (it starts lower by one)", {"lower": 1}, share=0.3),
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T5, for the idea of virtual states", LSD),
+    proof="docs/proofs/lsd.md#t5",
+    generator=random_walk,
+    cases=WALKS,
+)
+def domination(instance, more=False, lower=0):
+    problem, real, virtual, asked, taken, extra = instance
+    play, idle = transition_tables(problem)
+    rounds = jnp.arange(asked.shape[0])
+    taken = (asked & taken) | (more & (rounds == extra))
+
+    def step(state, plays):
+        real, virtual = state
+        asks, takes = plays
+        after = jnp.where(takes, play[real], idle[real]), jnp.where(asks, play[virtual], idle[virtual])
+        return after, virtual - real
+
+    start = (jnp.maximum(virtual - lower, 0) if lower else real, virtual)
+    _, behind = jax.lax.scan(step, start, (asked, taken))
+    return Bound(1.0 * jnp.max(behind), 0.0, 1.0)
+
+
+# ---- T6: what random phases earn -------------------------------------------------------------------------------------
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A planner that begins in a given state of its own."""
+
+    planner: PyTree
+    state: PyTree
+
+    def init(self, problem, key):
+        """That state."""
+        return self.state
+
+    def act(self, problem, state, local, t, key):
+        """The planner's round."""
+        return self.planner.act(problem, state, local, t, key)
+
+
+def enumerate_draws(plan, longest, stretch, run):
+    """E run(idle, run, phase) over the options of a plan, of which one arm mixes two, and uniform phases.
+
+    longest: the largest period; stretch: the schedule's periods are so many times those of the cycles.
+    """
+    k = plan.weight.shape[0]
+    digits = np.array(list(itertools.product(range(stretch * longest), repeat=k)), np.int32)
+
+    def option(second):
+        chosen = jnp.where(plan.weight[:, 1] > 0, second, 0)[:, None]
+        idle = jnp.take_along_axis(plan.idle, chosen, axis=1)[:, 0]
+        length = jnp.take_along_axis(plan.run, chosen, axis=1)[:, 0]
+        period = stretch * (idle + length)
+        valid = jnp.all(digits < period[None], axis=1)
+        totals = jax.vmap(lambda phase: run(idle, length, phase))(jnp.minimum(digits, period[None] - 1))
+        return jnp.sum(jnp.where(valid, totals, 0.0)) / jnp.prod(1.0 * period)
+
+    mixing = jnp.max(plan.weight[:, 1])
+    return (1 - mixing) * option(0) + mixing * option(1)
+
+
+def phase_mean(problem, plan, horizon, plays=1, rule="virtual", start=None, scores=None, phases=lambda phase: phase):
+    """E of the total of a random-phase schedule over T rounds, exactly."""
+    planner = RandomPhase(plan, plays, rule, scores=scores)
+    first = planner.init(problem, jax.random.key(0))
+
+    def total(idle, run, phase):
+        begun = first._replace(phases=Phases(idle, run, phases(phase)))
+        # The keys of the loop are not used.
+        return simulate(problem, Started(planner, begun), horizon, jax.random.key(0), start=start, observe=None).total
+
+    return enumerate_draws(plan, problem.num_local + 1, 1, total)
+
+
+@statement(
+    "lsd/T6.value",
+    "V_virt >= alpha(k, m) V, m = 1, 2: what the plan keeps when its arms collide, without any simulation",
+    falsifiers=[
+        Falsifier(
+            "arms share m plays (each plans for itself)",
+            {"shared": False},
+            share=0.6,
+            cases=[{"k": 6, "recovery": 2, "satiation": 2}],
+        )
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T6; the idea of rounding virtual states", LSD),
+    proof="docs/proofs/lsd.md#t6",
+    generator=monotone_instance,
+    project=nearby,
+    cases=[{"k": 4, "recovery": 4, "satiation": 2}],
+)
+def collisions(instance, shared=True):
+    problem = instance.problem
+    k = problem.num_arms
+    bounds = []
+    for plays in (1, 2):
+        plan = relaxation(problem, plays if shared else k)
+        rates = occupancy(problem, plan)
+        value = virtual_value(problem, rates.play, plays)
+        bounds.append(Bound(alpha(k, plays) * plan.value, value, 2.0 * k, trivial=plan.value))
+        # the plan's rates are those of its value
+        bounds.append(identity(jnp.sum(rates.play * problem.payoffs), plan.value, 2.0 * k))
+        bounds.append(Bound(value, plan.value, 2.0 * k))
+    return bounds
+
+
+def blocking_instance(key, k, recovery, satiation):
+    """Step payoffs, one reward per arm near 1, delays of 2 to M that nearly fill the rounds but fit no calendar."""
+    choice_key, reward_key, order_key = jax.random.split(key, 3)
+    delays = jnp.array([[2, 3, 6], [2, 3, 6], [2, 4, 5], [3, 4, 3], [2, 5, 4], [3, 4, 4]])
+    delays = jax.random.permutation(order_key, delays[jax.random.randint(choice_key, (), 0, len(delays))])
+    rest = jnp.arange(1, recovery + 1)
+    reward = 1 - 0.05 * jax.random.uniform(reward_key, (k, 1))
+    rested = jnp.where(rest[None] >= delays[:, None] - 1, reward, 0.0)
+    payoffs = jnp.concatenate([jnp.zeros((k, satiation)), rested], axis=1)
+    return Instance(problem_of(payoffs, satiation), jnp.zeros(()))
+
+
+def spiked(payoffs, satiation):
+    """The same rewards at exactly the least rest that earns them."""
+    rested = payoffs[:, satiation:]
+    rises = jnp.diff(rested, axis=1, prepend=0.0) > 0
+    return payoffs.at[:, satiation:].set(jnp.where(rises, rested, 0.0))
+
+
+def in_momentum(payoffs, satiation):
+    """Every arm pays its most in the second play of a run, and nothing else."""
+    return jnp.zeros_like(payoffs).at[:, satiation - 1].set(jnp.max(payoffs, axis=1))
+
+
+def identical_instance(key, k, recovery, satiation):
+    """k arms of one reward that is due after k - 1 rounds of rest."""
+    reward = 0.5 + 0.5 * jax.random.uniform(key)
+    rested = jnp.where(jnp.arange(1, recovery + 1) >= k - 1, reward, 0.0)
+    payoffs = jnp.tile(jnp.concatenate([jnp.zeros(satiation), rested])[None], (k, 1))
+    return Instance(problem_of(payoffs, satiation), jnp.zeros(()))
+
+
+def aligned(phase):
+    """All arms at the phase of the first."""
+    return jnp.zeros_like(phase) + phase[0]
+
+
+@statement(
+    "lsd/T6",
+    "MON: random phases earn, in expectation over T = 24 rounds, >= T V_virt, less k max p if not started rested",
+    falsifiers=[
+        Falsifier(
+            "payoffs never fall with rest (each reward at one rest alone)",
+            {"shape": spiked},
+            share=0.7,
+            generator=blocking_instance,
+            cases=[{"k": 3, "recovery": 6, "satiation": 1}],
+            setting={"forms": ((1, "virtual", "rested"),), "horizon": 60},
+        ),
+        Falsifier(
+            "payoffs never rise along a run (only the second play pays)",
+            {"shape": in_momentum},
+            share=0.6,
+            setting={"forms": ((1, "virtual", "rested"),)},
+        ),
+        Falsifier(
+            "phases are independent (all arms in step)",
+            {"phases": aligned},
+            share=0.9,
+            generator=identical_instance,
+            cases=[{"k": 3, "recovery": 3, "satiation": 1}],
+            setting={"forms": ((1, "virtual", "rested"),)},
+        ),
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T6; the idea of rounding virtual states", LSD),
+    proof="docs/proofs/lsd.md#t6",
+    generator=monotone_instance,
+    project=nearby,
+    cases=SMALL,
+)
+def random_phases(
+    instance,
+    shape=None,
+    phases=lambda phase: phase,
+    horizon=24,
+    forms=((1, "virtual", "rested"), (1, "real", "one"), (1, "virtual", "just"), (2, "real", "just")),
+):
+    problem = instance.problem
+    if shape is not None:
+        problem = problem_of(shape(problem.payoffs, problem.satiation), problem.satiation)
+    k = problem.num_arms
+    bounds = []
+    for plays, rule, start in forms:
+        plan = relaxation(problem, plays)
+        value = virtual_value(problem, occupancy(problem, plan).play, plays)
+        earned = phase_mean(problem, plan, horizon, plays, rule, start, phases=phases)
+        lost = 0.0 if start == "rested" else k * jnp.max(problem.payoffs)
+        bounds.append(Bound(horizon * value - lost, earned, 2.0 * k * horizon))
+    return bounds
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Backfill:
+    """Random phases whose empty rounds go to the arm that pays most, asked or not."""
+
+    planner: RandomPhase
+
+    def init(self, problem, key):
+        """Phases drawn."""
+        return self.planner.init(problem, key)
+
+    def act(self, problem, state, local, t, key):
+        """The planner's round, filled."""
+        played, state = self.planner.act(problem, state, local, t, key)
+        payoff = jnp.take_along_axis(problem.payoffs, local[:, None], axis=1)[:, 0]
+        best = jnp.arange(payoff.shape[0]) == jnp.argmax(payoff)
+        return jnp.where(jnp.any(played), played, best), state
+
+
+class Seeded(NamedTuple):
+    """An instance with a key of its schedule."""
+
+    problem: SwitchingBandit
+    price: Array
+    key: Array
+
+
+def seeded_instance(key, **sizes):
+    """Monotone payoffs, and a key."""
+    return Seeded(*monotone_instance(key, **sizes), jax.random.fold_in(key, 1))
+
+
+@statement(
+    "lsd/T5.schedule",
+    "Random phases from rest: in none of 80 rounds is an arm below its virtual state, whichever rule and m",
+    falsifiers=[Falsifier("rounds that nobody asks for stay empty (filled)", {"around": Backfill}, share=0.6)],
+    origin=derived_here("docs/proofs/lsd.md, T5", LSD),
+    proof="docs/proofs/lsd.md#t5",
+    generator=seeded_instance,
+    cases=SMALL,
+)
+def schedule_dominates(instance, around=None, horizon=80):
+    problem, _, key = instance
+    bounds = []
+    for plays, rule in ((1, "virtual"), (2, "real")):
+        planner = RandomPhase(relaxation(problem, plays), plays, rule)
+        planner = planner if around is None else around(planner)
+        count = lambda problem, seen: undominated(problem, seen)  # noqa: E731
+        behind = simulate(problem, planner, horizon, key, start="rested", observe=count).trace
+        bounds.append(Bound(1.0 * jnp.sum(behind), 0.0, 1.0))
+    return bounds
+
+
+# ---- T7: tightness ---------------------------------------------------------------------------------------------------
+
+
+def stratified(phase):
+    """Arm i at the first arm's phase plus i: no two collide."""
+    return (phase[0] + jnp.arange(phase.shape[0], dtype=phase.dtype)) % phase.shape[0]
+
+
+@statement(
+    "lsd/T7",
+    "k identical arms due after k - 1 rests: V = OPT, and random phases earn alpha(k, 1) V a round, no more; k = 2 .. 4",
+    falsifiers=[
+        Falsifier("phases are independent (one arm to each)", {"phases": stratified}, share=0.9),
+        Falsifier("arms are identical (one pays twice as much)", {"double": 2.0}, share=0.9),
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T7", LSD),
+    proof="docs/proofs/lsd.md#t7",
+    generator=identical_instance,
+    cases=[{"k": k, "recovery": k - 1, "satiation": 1} for k in (2, 3, 4)],
+)
+def tight_arms(instance, phases=lambda phase: phase, double=1.0, horizon=12):
+    payoffs = instance.problem.payoffs
+    k = payoffs.shape[0]
+    reward = payoffs[0, -1]
+    problem = problem_of(payoffs.at[0].multiply(double), 1)
+    plan = relaxation(problem)
+    earned = phase_mean(problem, plan, horizon, start="rested", phases=phases)
+    turns = jnp.arange(horizon) % k
+
+    def round_robin(local, arm):
+        play, idle = transition_tables(problem)
+        paid = problem.payoffs[arm, local[arm]]
+        return jnp.where(jnp.arange(k) == arm, play[local], idle[local]), paid
+
+    _, paid = jax.lax.scan(round_robin, jnp.full(k, problem.num_local - 1, jnp.int32), turns)
+    return [
+        identity(earned, horizon * alpha(k, 1) * reward, 2.0 * horizon * k),
+        identity(plan.value, reward, 2.0 * k),
+        identity(jnp.sum(paid), horizon * reward, 2.0 * horizon),
+    ]
