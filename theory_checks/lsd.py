@@ -356,8 +356,9 @@ def one_mixed_arm(instance, budget=None):
 
 
 def greedy_policy(problem, states):
-    """int[n], the joint action that pays most at once."""
-    return jnp.argmax(joint_rewards(problem.payoffs, states), axis=1)
+    """int[n], the joint action that pays most at once; the empty round, the last one, where none pays."""
+    reward = joint_rewards(problem.payoffs, states)
+    return jnp.where(jnp.max(reward, axis=1) > 0, jnp.argmax(reward, axis=1), reward.shape[1] - 1)
 
 
 @statement(
