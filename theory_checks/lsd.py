@@ -147,7 +147,7 @@ def programmes_agree(instance, permanent=True):
     problem, value = instance
     k, s = problem.payoffs.shape
     found, gap = cycle_value(problem, permanent)
-    # HiGHS: every row and reduced cost within its tolerance; relative values (at most S apart) and prices are its duals.
+    # HiGHS: rows and reduced costs within its tolerance; its duals are prices and relative values, at most S apart.
     error = TOLERANCE * (k * s * s + 2 * k + 1)
     return identity(found, value, 2.0 * k, error + jnp.abs(gap))
 
@@ -287,10 +287,11 @@ def horizon_by_rest(instance, worth=1.0, walk=1.0, horizon=12, starts=STARTS):
     problem = instance.problem
     more = walk * (problem.satiation - 1) if problem.idle_rule == "decrement" else 0.0
     rounds = jnp.arange(1.0, horizon + 1)
+    # One mean for all starts: whatever is reachable from rest is so from everywhere, by resting.
+    average = optimal_average(problem, start="rested")
     bounds = []
     for start in starts:
         best = optimal_finite(problem, horizon, 1, start).values
-        average = optimal_average(problem, start=start)
         length = rounds + worth * (head_start(problem, start) + more)
         wide = length * (average.upper - average.lower)
         bounds.append(Bound(best, length * average.lower, rounds + length, wide))

@@ -16,7 +16,7 @@ from theory_checks.lsd import LSD, greedy_policy, problem_of
 
 
 def greedy_average(problem):
-    """The long-run mean of playing what pays most at once, from rest; ties to the first arm, no play where none pays."""
+    """Long-run mean of playing what pays most at once, from rest; ties to the first arm, no play where none pays."""
     states = reachable(problem)
     policy = greedy_policy(problem, states)[:, None]
     following = jnp.take_along_axis(jnp.asarray(states.following), policy, axis=1)[:, 0]

@@ -17,7 +17,6 @@ from rlcore.claims import Bound, Chance, Falsifier, Sampled, derived_here, state
 from rlcore.lsd import (
     Coupled,
     Interleaved,
-    RandomPhase,
     Relaxation,
     Stretched,
     SwitchingBandit,
@@ -30,7 +29,6 @@ from rlcore.lsd import (
 )
 from rlcore.lsd.coupled import CoupledState
 from rlcore.lsd.stretched import StretchedState
-from rlcore.types import Array
 from theory_checks.lsd import LSD, problem_of, random_payoffs
 from theory_checks.lsd_planning import Started, enumerate_draws, phase_mean
 
@@ -167,7 +165,7 @@ def recovering_instance(key, k, recovery, satiation):
 
 
 def interrupter_instance(key, k, recovery, satiation):
-    """An arm that pays 1 in the last play of its run, and one that pays little every other round; half the load each."""
+    """An arm that pays 1 in the last play of its run, one that pays little every other round: half the load each."""
     small = 0.05 * jax.random.uniform(key)
     payoffs = jnp.zeros((2, recovery + satiation)).at[0, satiation - RUN + 1].set(1.0).at[1, satiation:].set(small)
     idle, run = jnp.array([[RUN, RUN], [1, 1]], jnp.int32), jnp.array([[RUN, RUN], [1, 1]], jnp.int32)

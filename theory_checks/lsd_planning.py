@@ -37,8 +37,8 @@ SMALL = [{"k": 3, "recovery": 3, "satiation": 2}]
 
 
 class Draws(NamedTuple):
-    """payoffs: float[k, n], what k independent variables may be, if not 0. chance: float[3, k, n], their laws for m = 1, 2,
-    3, such that at most m are positive on average."""
+    """payoffs: float[k, n], what k independent variables may be, if not 0. chance: float[3, k, n], their laws for
+    m = 1, 2, 3, such that at most m are positive on average."""
 
     payoffs: Array
     chance: Array
@@ -59,8 +59,8 @@ OUTCOMES = np.array(list(itertools.product(range(4), repeat=4)))  # of 4 arms: n
 
 
 def largest_mean(payoffs, chance, plays, together=False):
-    """E of the sum of the m largest, over all outcomes; `together`: all arms are positive at once as far as possible."""
-    k, n = payoffs.shape
+    """E of the sum of the m largest, over all outcomes; `together`: all are positive at once as far as possible."""
+    k = payoffs.shape[0]
     values = jnp.concatenate([jnp.zeros((k, 1)), payoffs], axis=1)
     laws = jnp.concatenate([1 - jnp.sum(chance, axis=1, keepdims=True), chance], axis=1)
     if together:
@@ -262,15 +262,18 @@ def enumerate_draws(plan, longest, stretch, run):
     return (1 - mixing) * option(0) + mixing * option(1)
 
 
-def phase_mean(problem, plan, horizon, plays=1, rule="virtual", start=None, scores=None, phases=lambda phase: phase):
-    """E of the total of a random-phase schedule over T rounds, exactly."""
+def phase_mean(
+    problem, plan, horizon, plays=1, rule="virtual", start=None, scores=None, phases=lambda phase: phase, weights=None
+):
+    """E of the total of a random-phase schedule over T rounds, exactly; rounds may have weights float[T]."""
     planner = RandomPhase(plan, plays, rule, scores=scores)
     first = planner.init(problem, jax.random.key(0))
 
     def total(idle, run, phase):
         begun = first._replace(phases=Phases(idle, run, phases(phase)))
         # The keys of the loop are not used.
-        return simulate(problem, Started(planner, begun), horizon, jax.random.key(0), start=start, observe=None).total
+        run = simulate(problem, Started(planner, begun), horizon, jax.random.key(0), start=start)
+        return run.total if weights is None else run.trace @ weights
 
     return enumerate_draws(plan, problem.num_local + 1, 1, total)
 
@@ -461,7 +464,7 @@ def stratified(phase):
 
 @statement(
     "lsd/T7",
-    "k identical arms due after k - 1 rests: V = OPT, and random phases earn alpha(k, 1) V a round, no more; k = 2 .. 4",
+    "k identical arms due after k - 1 rests: V = OPT, random phases earn alpha(k, 1) V a round, no more; k = 2 .. 4",
     falsifiers=[
         Falsifier("phases are independent (one arm to each)", {"phases": stratified}, share=0.9),
         Falsifier("arms are identical (one pays twice as much)", {"double": 2.0}, share=0.9),
