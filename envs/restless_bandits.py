@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.lsd.restless import RestlessBandit, restless_bandit
-from rlcore.types import Array, Float, Key, Number
+from rlcore.types import Array, Key, Number
 
 __all__ = ["FAMILIES", "persistent", "restless_monotone"]
 
@@ -42,8 +43,8 @@ def persistent(k: int = 2, stay: float = 0.98) -> RestlessBandit:
     """
     if not 0.5 <= stay < 1:
         raise ValueError(f"stay: found {stay}, expected a probability in [1/2, 1)")
-    law: Float[Array, "k 2 2"] = jnp.tile(jnp.array([[stay, 1 - stay], [1 - stay, stay]])[None], (k, 1, 1))
-    return restless_bandit(law, law, jnp.tile(jnp.array([[0.0, 1.0]]), (k, 1)), payoff_class="monotone")
+    law = np.tile([[stay, 1 - stay], [1 - stay, stay]], (k, 1, 1))
+    return restless_bandit(law, law, np.tile([0.0, 1.0], (k, 1)), payoff_class="monotone")
 
 
 FAMILIES = {"monotone": restless_monotone, "persistent": persistent}

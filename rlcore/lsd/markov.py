@@ -76,9 +76,10 @@ class MarkovSchedule:
         Raises: ValueError: rounds must be filled and, as far as can be seen, too few arms can fill them.
         """
         if not getattr(problem, "allow_idle", True) and not isinstance(self.chance, jax.core.Tracer):
-            # An arm that asks in every round fills rounds too.
-            always = np.sum(np.asarray(self.law * self.chance), axis=-1) >= 1 - ALWAYS
-            found = int(np.sum(np.asarray(self.filler)) + np.sum(np.all(always, axis=tuple(range(always.ndim - 1)))))
+            found = int(np.sum(np.asarray(self.filler)))
+            if self.chance.ndim == 2:  # an arm that asks in every round fills rounds too
+                asks = np.sum(np.asarray(self.law) * np.asarray(self.chance), axis=-1)
+                found += int(np.sum(asks >= 1 - ALWAYS))
             if found < self.plays:
                 raise ValueError(
                     f"problem: found allow_idle=False and {found} arms that the plan plays never or always, expected "

@@ -21,8 +21,8 @@ __all__ = ["COUPLINGS", "RestlessBandit", "as_restless", "restless_bandit", "res
 
 COUPLINGS = ("mirrored", "observed", "independent")
 CLASSES = ("monotone", "arbitrary")
-# Sums of up to a thousand probabilities in float64.
-ROUNDING = 1e-12
+# Sums of S probabilities err by this many times S rounding units of their type.
+ROUNDINGS = 4
 
 
 @jax.tree_util.register_dataclass
@@ -63,10 +63,11 @@ def restless_bandit(play, idle, payoffs, *, payoff_class: str = "arbitrary") -> 
     if pays.ndim != 2 or 0 in pays.shape:
         raise ValueError(f"payoffs: found shape {pays.shape}, expected [k, S] with k, S >= 1")
     expected = (*pays.shape, pays.shape[1])
+    slack = {name: max(1e-9, _rounding(x)) for name, x in (("play", play), ("idle", idle))}
     for name, x in laws.items():
         if x.shape != expected:
             raise ValueError(f"{name}: found shape {x.shape}, expected {expected}")
-        off = ~(x >= 0) | ~(np.abs(x.sum(-1, keepdims=True) - 1) <= 1e-9)
+        off = ~(x >= 0) | ~(np.abs(x.sum(-1, keepdims=True) - 1) <= slack[name])
         if np.any(off):
             arm, e, _ = (int(i) for i in np.argwhere(off)[0])
             raise ValueError(f"{name}: found row {x[arm, e]} of arm {arm}, state {e}, expected probabilities of sum 1")
@@ -75,21 +76,28 @@ def restless_bandit(play, idle, payoffs, *, payoff_class: str = "arbitrary") -> 
         raise ValueError(f"payoffs: found {pays[at]} at {at}, expected payoffs in [0, 1]")
     if payoff_class not in CLASSES:
         raise ValueError(f"payoff_class: found {payoff_class!r}, expected one of {CLASSES}")
-    problem = RestlessBandit(*(jnp.asarray(x) for x in (laws["play"], laws["idle"], pays)))
-    broken = _broken(problem) if payoff_class == "monotone" else None
+    # Under a trace `jnp.asarray` would hide the numbers: checked before.
+    broken = _broken(laws["play"], laws["idle"], pays, _rounding(play)) if payoff_class == "monotone" else None
     if broken:
         raise ValueError(f"payoff_class: found {broken}, expected 'monotone' arms")
-    return problem
+    return RestlessBandit(*(jnp.asarray(x) for x in (laws["play"], laws["idle"], pays)))
 
 
-def _broken(problem: RestlessBandit) -> str | None:
+def _rounding(law) -> float:
+    """Error of a distribution function, from the type of its probabilities."""
+    dtype = getattr(law, "dtype", np.dtype(float))
+    eps = jnp.finfo(dtype).eps if jnp.issubdtype(dtype, jnp.floating) else 0
+    return ROUNDINGS * np.shape(law)[-1] * float(eps)
+
+
+def _broken(play: np.ndarray, idle: np.ndarray, payoffs: np.ndarray, error: float) -> str | None:
     """What keeps the arms from being monotone, None if nothing does."""
-    play, idle = (np.cumsum(np.asarray(x, float), axis=-1) for x in (problem.play, problem.idle))
+    play, idle = np.cumsum(play, axis=-1), np.cumsum(idle, axis=-1)
     tests = (
-        ("a payoff that falls", np.diff(np.asarray(problem.payoffs), axis=1) < 0),
-        ("`play` not stochastically monotone", np.any(np.diff(play, axis=1) > ROUNDING, axis=-1)),
-        ("`idle` not stochastically monotone", np.any(np.diff(idle, axis=1) > ROUNDING, axis=-1)),
-        ("`idle` that does not dominate `play`", np.any(idle - play > ROUNDING, axis=-1)),
+        ("a payoff that falls", np.diff(payoffs, axis=1) < 0),
+        ("`play` not stochastically monotone", np.any(np.diff(play, axis=1) > error, axis=-1)),
+        ("`idle` not stochastically monotone", np.any(np.diff(idle, axis=1) > error, axis=-1)),
+        ("`idle` that does not dominate `play`", np.any(idle - play > error, axis=-1)),
     )
     for what, found in tests:
         if np.any(found):
@@ -100,7 +108,8 @@ def _broken(problem: RestlessBandit) -> str | None:
 
 def restless_class(problem: RestlessBandit) -> str:
     """The strongest class of the arms: "monotone" or "arbitrary". Reads them on the host."""
-    return "arbitrary" if _broken(problem) else "monotone"
+    arrays = (np.asarray(x, float) for x in (problem.play, problem.idle, problem.payoffs))
+    return "arbitrary" if _broken(*arrays, _rounding(problem.play)) else "monotone"
 
 
 def as_restless(problem: SwitchingBandit) -> RestlessBandit:
