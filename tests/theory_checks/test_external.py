@@ -3,7 +3,7 @@
 import pytest
 
 from theory_checks import external, ledger
-from theory_checks.external import Row, nash
+from theory_checks.external import Row, lsd, nash
 from theory_checks.external.__main__ import main
 
 
@@ -18,6 +18,9 @@ def test_a_missing_package_is_a_row_and_a_difference_an_error(monkeypatch, capsy
     monkeypatch.setattr(nash, "version", lambda package: None)
     assert main(["nash"]) == 0
     assert capsys.readouterr().out.count("not run") == 2
+    monkeypatch.setattr(lsd, "version", lambda package: None)
+    assert main(["lsd"]) == 0
+    assert capsys.readouterr().out.count("not run") == 4
     monkeypatch.setattr(nash, "checks", lambda: [Row("w", "p 1", 1.0, 1e-8)])
     assert main([]) == 1 and "DIFFERS" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -33,3 +36,9 @@ def test_installed_packages_agree(package, check, monkeypatch):
     monkeypatch.setattr(nash, "NUM_GAMES", 5)
     verdict = getattr(nash, check)().verdict
     assert verdict == ("agrees" if external.version(package) else "not run")
+
+
+def test_whittle_indices_agree(monkeypatch):
+    monkeypatch.setattr(lsd, "NUM_ARMS", 3)
+    verdict = lsd.whittle("reset", monotone=True).verdict
+    assert verdict == ("agrees" if external.version("markovianbandit-pkg") else "not run")
