@@ -5,6 +5,7 @@ on average, is at least alpha(k, m) times the sum of their means; for given laws
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,7 @@ def _mean_served(asks, plays: int):
     return plays - jnp.sum(law * jnp.arange(plays, 0, -1).astype(law.dtype))
 
 
+@functools.partial(jax.jit, static_argnames="plays")
 def top_mean(payoffs: Float[Array, "k S"], chance: Float[Array, "k S"], plays: int = 1) -> Float[Array, ""]:
     """Expected sum of the m largest of k independent random payoffs, X_i = payoffs[i, e] with probability chance[i, e].
 

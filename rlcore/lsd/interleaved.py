@@ -78,6 +78,7 @@ def play_rates(plan: Relaxation) -> Float[Array, " k"]:
     return jnp.sum(plan.weight * run.astype(plan.weight.dtype) / period.astype(plan.weight.dtype), axis=-1)
 
 
+@jax.jit
 def interleaved_value(problem: SwitchingBandit, rates: Float[Array, " k"]) -> Float[Array, ""]:
     """What interleaving with given rates earns per round in expectation, in the long run, exactly.
 

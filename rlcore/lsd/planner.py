@@ -62,6 +62,11 @@ def candidates(problem: SwitchingBandit, plays: int = 1, *, longest: int | None 
     return found
 
 
+@jax.jit
+def _guarantee(planner, problem):
+    return planner.guarantee(problem)
+
+
 def plan(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None) -> Planner:
     """The planner of largest guarantee among `candidates`: at least alpha(k, m) V if payoffs are monotone, .816 V of
     concave payoffs by delay, about V / 4 where they never fall with rest, and V / 20 of any (the last two for m = 1).
@@ -70,7 +75,7 @@ def plan(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None
     docs/proofs/lsd.md#t12. Cost: as `candidates`, and their guarantees. Payoffs are read on the host.
     """
     found = candidates(problem, plays, longest=longest)
-    return max(found.values(), key=lambda planner: float(planner.guarantee(problem)))
+    return max(found.values(), key=lambda planner: float(_guarantee(planner, problem)))
 
 
 @jax.tree_util.register_dataclass
@@ -175,12 +180,11 @@ def certify(
     if upper is None:
         relaxed = relaxation(problem, getattr(planner, "plays", 1))
         upper = relaxed.value + relaxed.gap
-    guarantee = getattr(planner, "guarantee", None)
     values = replicate(problem, planner, horizon, replicas, key)
     low, high = (jnp.nan, jnp.nan) if optimum is None else optimum
     numbers = (
         upper,
-        jnp.nan if guarantee is None else guarantee(problem),
+        _guarantee(planner, problem) if hasattr(planner, "guarantee") else jnp.nan,
         jnp.mean(values),
         jnp.std(values, ddof=1) / replicas**0.5,
         low,

@@ -6,6 +6,7 @@ W(t, r) is the payoff of t = 1 .. M idle rounds and r = 1 .. L + 1 plays, y the 
 schedule earns more per round in the long run. The dual is a convex piecewise-linear function of one price.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -138,6 +139,7 @@ def dual(problem: SwitchingBandit, price: Number, plays: Number = 1) -> Float[Ar
     return plays * price + jnp.sum(best.rate - price * best.load)
 
 
+@functools.partial(jax.jit, static_argnames="plays")
 def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     """Solve the relaxation: see `price_plays`.
 
@@ -151,6 +153,7 @@ def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     return price_plays(_table(problem), plays)
 
 
+@functools.partial(jax.jit, static_argnames="plays")
 def price_plays(options: Options, plays: int = 1) -> Relaxation:
     """Give every arm options so that plays are not exceeded, by cutting planes on the dual of that one constraint.
 
@@ -217,6 +220,7 @@ def price_plays(options: Options, plays: int = 1) -> Relaxation:
     return Relaxation(value, price, gap, idle[index], run[index], weight, count + 2)
 
 
+@jax.jit
 def occupancy(problem: SwitchingBandit, plan: Relaxation) -> Occupancy:
     """How often each local state is rested in and played from under the plan of a relaxation.
 

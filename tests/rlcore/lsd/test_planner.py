@@ -1,0 +1,109 @@
+"""The choice of a planner, its best draw and its certificate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlcore.lsd import (
+    Interleaved,
+    RandomPhase,
+    alpha,
+    best_of,
+    candidates,
+    certify,
+    from_delays,
+    from_tables,
+    plan,
+    poisson_alpha,
+    random_phase,
+    relaxation,
+    replicate,
+    simulate,
+)
+
+Q = from_tables(
+    [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]],
+    [[0.3, 0.1], [0.2, 0.0], [0.1, 0.05]],
+    payoff_class="monotone",
+)
+KEY = jax.random.key(0)
+
+
+def test_the_class_decides():
+    rng = np.random.default_rng(0)
+    concave = from_delays(np.cumsum(-np.sort(-(rng.random((3, 4)) ** 3)), axis=1) / 4, payoff_class="monotone")
+    assert isinstance(plan(Q), RandomPhase)
+    chosen = plan(concave)
+    assert isinstance(chosen, Interleaved)
+    assert chosen.guarantee(concave) >= (1 - 1 / (2 * np.e)) * relaxation(concave).value
+    # a step is not concave: random phases keep alpha, interleaving need not
+    step = from_delays(1.0 * (np.arange(1, 7)[None] >= np.array([2, 3, 6])[:, None]), payoff_class="monotone")
+    assert plan(step).guarantee(step) >= alpha(3) * relaxation(step).value
+    anything = from_tables(rng.random((3, 4)), rng.random((3, 2)))
+    names = candidates(anything)
+    assert set(names) == {"random_phase", "stretched", "coupled"} and set(candidates(Q)) == {"random_phase"}
+    best = plan(anything).guarantee(anything)
+    assert best == max(float(x.guarantee(anything)) for x in names.values())
+    assert set(candidates(anything, 2)) == {"random_phase"} and plan(Q, 2).plays == 2
+    # runs that pay in their course alone are left to the stretched schedule
+    hill = from_tables(np.zeros((2, 2)), [[0.0, 1.0, 0.0]] * 2)
+    assert type(plan(hill)).__name__ == "Stretched"
+    spikes = from_tables([[0.0, 1.0, 0.0]] * 2, np.zeros((2, 2)))
+    assert type(plan(spikes)).__name__ == "Coupled"
+
+
+def test_best_draw_is_deterministic_and_no_worse_than_the_mean():
+    planner = random_phase(Q)
+    best = best_of(Q, planner, 200, 300, KEY)
+    assert best.values.shape == (200,) and best.value == jnp.max(best.values) >= jnp.mean(best.values)
+    for seed in (1, 2):
+        again = simulate(Q, best.planner, 300, jax.random.key(seed)).total / 300
+        np.testing.assert_allclose(again, best.value, rtol=1e-14)
+    # the mean over draws is the planner's
+    assert abs(jnp.mean(best.values) - 0.5878) < 4 * jnp.std(best.values) / 200**0.5 + 5e-3
+
+
+def test_certificate():
+    found = certify(Q, random_phase(Q), 300, 400, KEY)
+    np.testing.assert_allclose([found.upper, found.guaranteed], [0.68, 0.533], rtol=0, atol=1e-12)
+    assert found.guaranteed - 4 * found.error <= found.mean <= found.upper * (300 + 4) / 300
+    assert jnp.isnan(found.lower_optimum) and jnp.isnan(found.upper_optimum)
+    known = certify(Q, random_phase(Q), 300, 400, KEY, optimum=(0.6733, 0.6734))
+    assert (known.lower_optimum, known.upper_optimum, known.mean) == (0.6733, 0.6734, found.mean)
+    values = replicate(Q, random_phase(Q), 300, 400, KEY)
+    np.testing.assert_allclose(found.error, np.std(values, ddof=1) / 20, rtol=1e-12)
+    two = certify(Q, random_phase(Q, 2), 300, 400, KEY)
+    assert two.guaranteed >= poisson_alpha(2) * two.upper and two.upper > found.upper
+
+    # any planner can be certified; without a proof its guarantee is not a number
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class First:
+        def init(self, problem, key):
+            return ()
+
+        def act(self, problem, state, local, t, key):
+            return jnp.arange(3) == 0, ()
+
+    other = certify(Q, First(), 300, 2, KEY, upper=1.0)
+    assert jnp.isnan(other.guaranteed) and other.upper == 1 and other.error == 0
+    np.testing.assert_allclose(other.mean, (0.9 + 0.3 + 298 * 0.1) / 300, rtol=1e-12)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"replicas: found 1, expected at least 2"):
+        certify(Q, random_phase(Q), 10, 1, KEY)
+    with pytest.raises(ValueError, match=r"replicas: found 0, expected an integer of at least 1"):
+        replicate(Q, random_phase(Q), 10, 0, KEY)
+    must = dataclasses.replace(Q, allow_idle=False)
+    with pytest.raises(ValueError, match=r"must-play"):
+        plan(must)
+    with pytest.raises(ValueError, match=r"must-play"):
+        replicate(must, random_phase(Q), 10, 4, KEY)
+    with pytest.raises(ValueError, match=r"plays: found 4, expected an integer in \[1, 3\]"):
+        plan(Q, 4)
+    with pytest.raises(ValueError, match=r"idle_rule: found 'decrement'.*occupation_programme"):
+        plan(dataclasses.replace(Q, idle_rule="decrement"))
