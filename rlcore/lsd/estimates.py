@@ -23,7 +23,7 @@ class Estimates(NamedTuple):
         return Estimates(self.count + here.astype(self.count.dtype), self.total + jnp.where(here, reward[:, None], 0.0))
 
     @property
-    def mean(self) -> Float[Array, "k S"]:
+    def mean(self) -> Float[Array, "*batch k S"]:
         """Mean reward by arm and local state, 0 where none was seen."""
         return self.total / jnp.maximum(self.count, 1)
 
