@@ -183,7 +183,7 @@ def explore_commit(instance, keys, seen=1.0, horizon=30_000):
         return alpha(k) * best.value - earned / horizon
 
     best = relaxation(problem)
-    values = jax.vmap(regret)(keys)
+    values = jax.lax.map(regret, keys, batch_size=32)
     most = alpha(k) * best.value
     bound = etc_regret_bound(horizon, k, m, low, 0.75)  # alpha(2, 1)
     return Sampled(values, bound / horizon, most - 1.0, most, 4.0, jnp.abs(best.gap), trivial=most)
