@@ -38,11 +38,6 @@ def trap_instance(key):
     return Trap(0.3 * jax.random.uniform(key, minval=0.01) ** 2)
 
 
-def nearby_trap(instance):
-    """Project a perturbed trap back."""
-    return Trap(jnp.clip(instance.epsilon, 1e-5, 0.3))
-
-
 @statement(
     "lsd/T8",
     "Arms of eps, and of 0.95 (rested) or 2 eps (tired): greedy earns 2 eps a round, the optimum is (0.95 + eps) / 2",
@@ -53,7 +48,6 @@ def nearby_trap(instance):
     origin=derived_here("docs/proofs/lsd.md, T8", LSD),
     proof="docs/proofs/lsd.md#t8",
     generator=trap_instance,
-    project=nearby_trap,
 )
 def greedy_trap(instance, tired=2.0, tires=True):
     epsilon = instance.epsilon

@@ -48,9 +48,9 @@ class Recharging(NamedTuple):
 def concave_instance(key, k, depth):
     """Concave payoffs by delay 1 .. depth: random ones, or caps min(d, c) / depth, where the bound is nearly tight."""
     random_key, cap_key, scale_key, kind_key = jax.random.split(key, 4)
-    caps = jax.random.randint(cap_key, (k, 1), 2, depth + 1)
+    caps = jax.random.randint(cap_key, (k, 1), 2, depth + 1).astype(float)
     scale = 0.2 + 0.8 * jax.random.uniform(scale_key, (k, 1))
-    capped = scale * jnp.minimum(jnp.arange(1, depth + 1), caps) / caps
+    capped = scale * jnp.minimum(jnp.arange(1.0, depth + 1), caps) / caps
     payoffs = jnp.where(jax.random.bernoulli(kind_key), capped, concave_random(random_key, k, depth).payoffs)
     return Recharging(problem_of(payoffs, 1))
 

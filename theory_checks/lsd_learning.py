@@ -270,12 +270,37 @@ def one_frame(instance, inflated=0.0, shape=None, rounds=24):
     # below +1.
     credited = problem_of(problem.payoffs + 2 * width, low)
     earned = phase_mean(credited, plan, rounds, start="one", scores=bounds)
+    error = rounds * (jnp.abs(best.gap) + jnp.abs(plan.gap))
+    return Bound(rounds * alpha(k) * best.value - k, earned, 4.0 * k * rounds, error)
+
+
+@statement(
+    "lsd/T14.bounds",
+    "MON, bounds above payoffs: their least over all higher states still is, and its relaxation is at least V",
+    falsifiers=[
+        Falsifier(
+            "payoffs never fall with rest (each reward at one rest alone)",
+            {"shape": spiked},
+            share=0.9,
+            generator=narrow_steps,
+            cases=[{"k": 3, "recovery": 6, "satiation": 1}],
+        )
+    ],
+    origin=derived_here("docs/proofs/lsd.md, T14", LSD),
+    proof="docs/proofs/lsd.md#t14",
+    generator=frame_instance,
+    project=nearby_frame,
+    cases=[SIZES],
+)
+def rising_bounds(instance, shape=None):
+    problem, bounds, _ = instance
+    low = problem.satiation
+    if shape is not None:
+        problem, bounds = problem_of(shape(problem.payoffs, low), low), shape(bounds, low)
+    least = jax.lax.cummin(bounds, axis=1, reverse=True)
+    best, plan = relaxation(problem), relaxation(problem_of(least, low))
     error = jnp.abs(best.gap) + jnp.abs(plan.gap)
-    claims = [Bound(rounds * alpha(k) * best.value - k, earned, 4.0 * k * rounds, rounds * error)]
-    if shape is None and not inflated:
-        claims.append(Bound(problem.payoffs, bounds, 2.0))
-        claims.append(Bound(best.value, plan.value, 2.0 * k, error))
-    return claims
+    return [Bound(problem.payoffs, least, 2.0), Bound(best.value, plan.value, 2.0 * problem.num_arms, error)]
 
 
 class Visits(NamedTuple):

@@ -301,12 +301,8 @@ def collisions(instance, shared=True):
     bounds = []
     for plays in (1, 2):
         plan = relaxation(problem, plays if shared else k)
-        rates = occupancy(problem, plan)
-        value = virtual_value(problem, rates.play, plays)
+        value = virtual_value(problem, occupancy(problem, plan).play, plays)
         bounds.append(Bound(alpha(k, plays) * plan.value, value, 2.0 * k, trivial=plan.value))
-        # the plan's rates are those of its value
-        bounds.append(identity(jnp.sum(rates.play * problem.payoffs), plan.value, 2.0 * k))
-        bounds.append(Bound(value, plan.value, 2.0 * k))
     return bounds
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.restless_bandits import restless_monotone
-from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
+from rlcore.claims import Bound, Falsifier, derived_here, statement
 from rlcore.lsd import (
     Occupancy,
     Options,
@@ -22,7 +22,6 @@ from rlcore.lsd import (
     initial_state,
     markov_schedule,
     price_plays,
-    relaxation,
     top_mean,
     transition_tables,
 )
@@ -97,7 +96,7 @@ def simple_cycles(recovery, satiation, idle_rule):
     """Rates of rest and of plays by state along every simple cycle of an arm's graph, float[N, S] twice, by load."""
     s = recovery + satiation
     with jax.ensure_compile_time_eval():
-        tables = transition_tables(SwitchingBandit(np.zeros((1, s)), satiation, idle_rule))
+        tables = transition_tables(SwitchingBandit(jnp.zeros((1, s)), satiation, idle_rule))
         following = np.stack([np.asarray(tables[1]), np.asarray(tables[0])])  # rest, play
     cycles = []
 
@@ -180,9 +179,7 @@ def markov_schedules(instance, start=None, turned=False, horizon=24):
     virtual = top_mean(problem.payoffs, rates.play)
     schedule = markov_schedule(rates)
     arms = as_restless(problem)
-    bounds = [Bound(alpha(k) * value, virtual, 2.0 * k)]
-    if problem.idle_rule == "reset":
-        bounds.append(identity(value, relaxation(problem).value, 2.0 * k, jnp.abs(gap)))
+    bounds = [Bound(alpha(k) * value, virtual, 2.0 * k, jnp.abs(gap))]
     safe = ("rested", "one", "just") if problem.idle_rule == "reset" else ("rested", "one")
     for name in safe if start is None else (start,):
         earned = schedule_mean(arms, schedule, initial_state(problem, name), horizon)
