@@ -210,7 +210,7 @@ def head_start(problem, start):
 @statement(
     "lsd/T2",
     "Rule reset, any payoffs: V_T <= (T + s0) V for T = 1 .. 12; all arms start at +s0, or just played (1; 2 off MON)",
-    falsifiers=[Falsifier("the start is worth s0 rounds (nothing)", {"worth": 0.0}, share=0.5)],
+    falsifiers=[Falsifier("the start is worth s0 rounds (nothing)", {"worth": 0.0}, share=0.8)],
     origin=derived_here("docs/proofs/lsd.md, T2", LSD),
     proof="docs/proofs/lsd.md#t2",
     generator=any_instance,
@@ -233,8 +233,8 @@ def finite_horizon(instance, worth=1.0, horizon=12):
     "lsd/T2.price",
     "Either idle rule, any price: V_T(e) <= T D(price) + sum over arms of h(e) - min h, h their relative values",
     falsifiers=[
-        Falsifier("the start is worth its relative values (nothing)", {"worth": 0.0}, share=0.3),
-        Falsifier("plays are paid for m times a round (once, m = 2)", {"paid": 1.0}, share=0.45),
+        Falsifier("the start is worth its relative values (nothing)", {"worth": 0.0}, share=0.4),
+        Falsifier("plays are paid for m times a round (once, m = 2)", {"paid": 1.0}, share=0.5),
     ],
     origin=derived_here("docs/proofs/lsd.md, T2", LSD),
     proof="docs/proofs/lsd.md#t2",
@@ -276,7 +276,7 @@ def priced_horizon(instance, worth=1.0, paid=None, horizon=12):
             cases=[{"k": 1, "recovery": 1, "satiation": 4, "idle_rule": "decrement"}],
             setting={"starts": ("one",)},
         ),
-        Falsifier("the start is worth s0 rounds (nothing)", {"worth": 0.0}, share=0.5),
+        Falsifier("the start is worth s0 rounds (nothing)", {"worth": 0.0}, share=0.9),
     ],
     origin=derived_here("docs/proofs/lsd.md, T2", LSD),
     proof="docs/proofs/lsd.md#t2",
@@ -326,7 +326,7 @@ def own_plan(problem):
         Falsifier(
             "plays are the only coupling (play costs with a budget beside them)",
             {"budget": 0.3},
-            share=0.15,
+            share=0.1,
             cases=[{"k": 6, "recovery": 3, "satiation": 2}],
         )
     ],

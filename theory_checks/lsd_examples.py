@@ -146,8 +146,8 @@ def has_calendar(delays):
     "lsd/T9",
     "Blocking arms, sum 1/D <= 1: V = sum 1/D; g* = V if each arm can be played exactly every D rounds, else g* < V",
     falsifiers=[
-        Falsifier("a calendar of exact periods exists (the rounds suffice)", {"exact": False}, share=0.25),
-        Falsifier("an arm must rest for D - 1 rounds (for D - 2)", {"shorter": 1}, share=0.8),
+        Falsifier("a calendar of exact periods exists (the rounds suffice)", {"exact": False}, share=0.7),
+        Falsifier("an arm must rest for D - 1 rounds (for D - 2)", {"shorter": 1}, share=0.9),
     ],
     origin=derived_here("docs/proofs/lsd.md, T9", LSD),
     proof="docs/proofs/lsd.md#t9",

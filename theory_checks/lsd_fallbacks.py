@@ -90,7 +90,7 @@ def to_concave(payoffs):
         Falsifier(
             "payoffs are concave (steps, instead of their concave majorants)",
             {"steps": True},
-            share=0.7,
+            share=0.9,
             generator=uneven_steps,
             cases=[{"k": 4, "depth": 8}],
         ),

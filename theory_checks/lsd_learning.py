@@ -87,7 +87,7 @@ def step_instance(key, k, recovery, satiation):
         Falsifier(
             "payoffs never fall with rest (each reward at one rest alone)",
             {"shape": spiked},
-            share=0.6,
+            share=0.9,
             generator=step_instance,
             cases=[{"k": 3, "recovery": 6, "satiation": 1}],
             setting={"horizon": 80},
@@ -127,8 +127,8 @@ def rich_pair(key):
 
 
 def one_good_of_two(key):
-    """Arm 0 pays 0.7 to 0.9, arm 1 0.1 to 0.15."""
-    return Pair(one_good_arm(key, 2, 1, 1).problem.payoffs)
+    """Arm 0 pays 0.9 to 1, arm 1 0.02 to 0.03."""
+    return Pair(jnp.array([[0.9], [0.02]]) + jnp.array([[0.1], [0.01]]) * rich_pair(key).payoffs)
 
 
 def binomial_table(chance, count):
@@ -146,11 +146,11 @@ def binomial_table(chance, count):
 
 @statement(
     "lsd/T13",
-    "Explore, then commit, k = 2, M = L = 1, T = 30 000: alpha T V - E[reward] <= N k C + (1 + alpha) eps T + k + 2",
+    "Explore, then commit, k = 2, M = L = 1, T = 3 10^4: alpha T V - E[reward] <= N k C + (1 + alpha) eps T + k + 2",
     falsifiers=[
         Falsifier(
-            "rewards are seen as they are (those of arm 0 divided by 10)",
-            {"seen": 0.1},
+            "rewards are seen as they are (those of arm 0 divided by 100)",
+            {"seen": 0.01},
             share=0.9,
             generator=one_good_of_two,
         )
@@ -244,7 +244,7 @@ def narrow_steps(key, k, recovery, satiation):
         Falsifier(
             "payoffs never fall with rest (each reward at one rest alone)",
             {"shape": spiked},
-            share=0.6,
+            share=0.9,
             generator=narrow_steps,
             cases=[{"k": 3, "recovery": 6, "satiation": 1}],
             setting={"rounds": 80},

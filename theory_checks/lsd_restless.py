@@ -158,7 +158,7 @@ PAIRS = [{"k": 2, "recovery": 2, "satiation": 2, "idle_rule": rule} for rule in 
         Falsifier(
             "payoffs never fall with rest (they are turned round)",
             {"turned": True},
-            share=0.35,
+            share=0.9,
             cases=PAIRS[:1],
         ),
     ],
@@ -276,7 +276,7 @@ def restless_plan(problem):
             generator=persistent_instance,
             setting={"horizon": 40},
         ),
-        Falsifier("rest leads higher than play (the kernels change places)", {"swapped": True}, share=0.2),
+        Falsifier("rest leads higher than play (the kernels change places)", {"swapped": True}, share=0.3),
     ],
     origin=derived_here("docs/proofs/lsd.md, T15; restless arms go beyond the source", LSD),
     proof="docs/proofs/lsd.md#t15",

@@ -32,7 +32,7 @@ def ledger_settings():
 def close(values, expected):
     """The mean of independent values within 5 of its standard errors."""
     error = np.std(values) / np.sqrt(len(values))
-    assert 0 < error and abs(np.mean(values) - expected) < 5 * error
+    assert error > 0 and abs(np.mean(values) - expected) < 5 * error
 
 
 @pytest.mark.parametrize("rule", ["virtual", "real"])
@@ -49,12 +49,14 @@ def test_enumerated_phases_agree_with_simulated_ones(rule):
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_followed_laws_agree_with_simulated_restless_arms(mirrored):
     problem = lsd_restless.restless_instance(KEY).problem
-    value, rates = lsd_restless.restless_plan(problem)
+    _, rates = lsd_restless.restless_plan(problem)
     schedule = markov_schedule(rates)
     exact = jax.jit(lambda: lsd_restless.schedule_mean(problem, schedule, jnp.full(2, 2), 15, mirrored))()
-    run = lambda key: simulate_restless(  # noqa: E731
-        problem, schedule, 15, key, coupling="mirrored" if mirrored else "independent", observe=None
-    ).total
+
+    def run(key):
+        coupling = "mirrored" if mirrored else "independent"
+        return simulate_restless(problem, schedule, 15, key, coupling=coupling, observe=None).total
+
     close(jax.jit(jax.vmap(run))(jax.random.split(KEY, 20_000)), exact)
 
 
