@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 RULES = ("virtual", "real")
+MOST_MAXIMA = 8
 
 
 class Phases(NamedTuple):
@@ -99,8 +100,15 @@ def payoff_ranks(payoffs: Float[Array, "k S"]) -> Int[Array, "k S"]:
 
 
 def pick(score: Int[Array, " k"], plays: int) -> Bool[Array, " k"]:
-    """bool[k], the `plays` arms of largest score among those above 0; positive scores are distinct. Cost: k."""
-    least = jnp.max(score) if plays == 1 else jax.lax.top_k(score, plays)[0][plays - 1]
+    """bool[k], the `plays` arms of largest score among those above 0; positive scores are distinct. Cost: k m."""
+    if plays > MOST_MAXIMA:
+        least = jax.lax.top_k(score, plays)[0][plays - 1]
+    else:
+        # A few maxima cost less than a sort: 10 times less for 2 of 8 arms.
+        rest = score
+        for _ in range(plays - 1):
+            rest = jnp.where(rest >= jnp.max(rest), 0, rest)
+        least = jnp.max(rest)
     return (score >= least) & (score > 0)
 
 

@@ -124,6 +124,10 @@ def test_choice_by_ranks_is_the_choice_by_payoff():
         chosen = sorted(np.flatnonzero(asks), key=lambda i: (-pays[i], i))[:plays]
         score = jnp.where(jnp.asarray(asks), jnp.asarray(ranks[np.arange(5), at]), 0)
         np.testing.assert_array_equal(np.flatnonzero(pick(score, plays)), sorted(chosen))
+    # more plays than maxima are taken one by one
+    score = jnp.asarray(rng.permutation(20) - 8)
+    np.testing.assert_array_equal(np.sort(score[pick(score, 10)]), np.arange(2, 12))
+    np.testing.assert_array_equal(np.sort(score[pick(score, 15)]), np.arange(1, 12))
 
 
 def checks(problem, seen):
