@@ -162,9 +162,12 @@ def price_plays(options: Options, plays: int = 1) -> Relaxation:
     rounds exactly. Every fourth price halves the bracket instead.
 
     Args: options: see `Options`; plays: m >= 1, at most this many plays per round.
-    Returns: Relaxation. Source: derived: docs/proofs/lsd.md#t1 and #t3. Cost: k N per evaluation and in memory.
+    Returns: Relaxation; value, price and gap have derivatives in the options' rates (where the plan does not change).
+    Source: derived: docs/proofs/lsd.md#t1 and #t3. Cost: k N per evaluation and in memory.
     """
-    rates, loads, idle, run = options
+    _, loads, idle, run = options
+    # The search for the plan has no derivative, what the plan earns has: reverse mode does not pass through the loop.
+    rates = jax.lax.stop_gradient(options.rate)
     dtype = rates.dtype
     eps = jnp.finfo(dtype).eps
     zero = jnp.zeros((), dtype)
@@ -201,7 +204,7 @@ def price_plays(options: Options, plays: int = 1) -> Relaxation:
     slack = free[2] <= plays
     start = (jnp.zeros((), jnp.int32), zero, top, free, at(top), slack)
     count, lo, hi, below, above, _ = jax.lax.while_loop(lambda s: ~s[5] & (s[0] < MOST_STEPS), step, start)
-    (low, rate_low, load_low), (high, rate_high, load_high) = below, above
+    (low, _, load_low), (high, _, load_high) = below, above
     # Arms change from the plan of the lower price to that of the higher one in turn: one of them is cut in between.
     gain = jnp.maximum(low.load - high.load, 0)
     relief = jnp.clip(jnp.maximum(load_low - plays, 0) - (jnp.cumsum(gain) - gain), 0, gain)
@@ -211,12 +214,12 @@ def price_plays(options: Options, plays: int = 1) -> Relaxation:
     index = jnp.stack([first_index, high.index], axis=1)
     weight = jnp.where(changed, 0, second)
     weight = jnp.stack([1 - weight, weight], axis=1)
-    chosen = jnp.take_along_axis(rates, index, axis=1)
-    value = jnp.sum(weight * chosen)
+    value = jnp.sum(weight * jnp.take_along_axis(options.rate, index, axis=1))
+    rate_low, rate_high = (jnp.sum(jnp.take_along_axis(options.rate, x.index[:, None], axis=1)) for x in (low, high))
     meet = (rate_low - rate_high) / jnp.where(load_low > load_high, load_low - load_high, 1)
     price = jnp.where(slack, 0, jnp.clip(meet, lo, hi))
-    _, rate, load = at(price)
-    gap = line(rate, load, price) - value
+    best = _best(options.rate, loads, price)
+    gap = line(jnp.sum(best.rate), jnp.sum(best.load), price) - value
     return Relaxation(value, price, gap, idle[index], run[index], weight, count + 2)
 
 
