@@ -107,13 +107,15 @@ def _centre(reference: Float[Array, " S"], excess: Float[Array, " S"], short: Fl
     reference, excess, short = jax.lax.stop_gradient((reference, excess, short))
 
     def newton(state):
-        centre, _ = state
-        below = excess - centre < short
-        mass, above = jnp.sum(jnp.where(below, reference, 0)), jnp.sum(jnp.where(below, 0, reference))
-        # The mean itself where nothing is cut: a large price loses no digit.
-        new = (jnp.sum(jnp.where(below, reference * excess, 0)) + short * above) / mass
+        cut, _ = state
+        below = jnp.where(excess < cut, reference, 0)
+        new = (short + jnp.sum(below * excess)) / jnp.sum(below)
         # The same set gives the same number, and sets only shrink: this ends, whatever the rounding.
-        return new, new < centre
+        return new, new < cut
 
-    start = jnp.dot(reference, excess, precision="highest")
-    return jax.lax.while_loop(lambda state: state[1], newton, (start, short > 0))[0]
+    start = short + jnp.dot(reference, excess, precision="highest")
+    cut, _ = jax.lax.while_loop(lambda state: state[1], newton, (start, short > 0))
+    # Less `short` without subtracting it: the mean itself where nothing is cut, so a large price loses no digit.
+    below = jnp.where(excess < cut, reference, 0)
+    above = jnp.sum(jnp.where(excess < cut, 0, reference))
+    return (jnp.sum(below * excess) + short * above) / jnp.sum(below)
