@@ -225,7 +225,9 @@ def plot(data):
     rows = -(-len(names) // columns)
     low, high = float(_alpha(data).min()), float(_alpha(data).max())
     with figures.style():
-        figure, axes = figures.subplots(rows, columns, width=2.4 * columns + 0.6, height=2.1, sharex=True, sharey=True)
+        figure, axes = figures.subplots(
+            rows, columns, width=2.4 * columns + 0.6, height=2.1 if rows > 1 else 3.0, sharex=True, sharey=True
+        )
         for axis in axes[len(names) :]:
             axis.set_visible(False)
         for j, (axis, name) in enumerate(zip(axes, names, strict=False)):

@@ -55,7 +55,7 @@ REFERENCES["random phases earn, k = 10, m = 1"] = Reference(0.650, 0.003, MINE, 
 
 
 def identical(arms, period, size, most):
-    """(problem of `most` arms of which the first `arms` pay 1 after period - 1 rounds of rest, their symmetric plan)."""
+    """(problem of `most` arms, the first `arms` pay 1 after period - 1 rounds of rest; their symmetric plan)."""
     pays = (jnp.arange(size) >= period - 1) & (jnp.arange(most) < arms)[:, None]
     payoffs = jnp.concatenate([jnp.zeros((most, 1)), jnp.where(pays[:, 1:], 1.0, 0.0)], axis=1)
     active = jnp.arange(most, dtype=jnp.int32) < arms
@@ -158,6 +158,6 @@ def plot(data):
         right.plot(m, data["alpha_random"], label=rf"$\alpha({arms}, m)$", **figures.line_style(4))
         right.plot(list(LIMITS), list(LIMITS.values()), "kx", markersize=6, label="prototype")
         right.set(xlabel="plays per round $m$", ylabel="reward / relaxation", title="more plays per round")
-        right.legend(fontsize=7)
+        right.legend(fontsize=7, loc="lower right")
         figure.suptitle(f"A study: {data.sizes['replica']} draws of the phases", fontsize=9)
     return figure
