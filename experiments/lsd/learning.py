@@ -142,7 +142,8 @@ def run(config):
     found = sweep(informed, {"instance": range(len(tables))}, static={"length": config.horizons}, batch="map")
     data = data.assign(found.data_vars)
     if config.spike_horizons:
-        data["broken"] = (("case", "broken_length"), _broken(config))
+        mean, error = _broken(config)
+        data["broken"], data["broken_error"] = ((("case", "broken_length"), x) for x in (mean, error))
         cases = [f"{payoffs}, {monotone}" for payoffs, monotone in SPIKES]
         data = data.assign_coords(case=cases, broken_length=list(config.spike_horizons))
     best = optimal_average(known)
@@ -151,9 +152,9 @@ def run(config):
 
 
 def _broken(config):
-    """float[case, horizon]: MV-UCB's average over the last half of the rounds over V, on steps and on spikes."""
+    """float[case, horizon] twice: MV-UCB's average over the last half of the rounds over V, and its standard error."""
     problems = {"steps": blocking(DELAYS, recovery=5), "spikes": spike(DELAYS, recovery=5)}
-    out = np.zeros((len(SPIKES), len(config.spike_horizons)))
+    out = np.zeros((2, len(SPIKES), len(config.spike_horizons)))
     for i, (payoffs, monotone) in enumerate(SPIKES):
         problem = problems[payoffs]
         value = float(relaxation(problem).value)
@@ -166,7 +167,8 @@ def _broken(config):
                 paid = learn(problem, learner, length, jax.random.key(seed)).trace
                 return jnp.mean(paid[length // 2 :])
 
-            out[i, j] = np.mean(late(jnp.arange(4 * config.num_seeds))) / value
+            found = np.asarray(late(jnp.arange(4 * config.num_seeds))) / value
+            out[:, i, j] = found.mean(), found.std(ddof=1) / np.sqrt(found.size)
     return out
 
 
@@ -217,9 +219,11 @@ def measured(data):
     out["most of alpha-regret / bound, confidence 1"] = Measured(float(most), 0.0)
     for case in SPIKES:
         for length in (8_000, 32_000):
-            done = "broken" in data and length in data["broken_length"].values
-            found = data["broken"].sel(case=f"{case[0]}, {case[1]}", broken_length=length).item() if done else np.nan
-            out[_spike_name(*case, length)] = Measured(found, 0.01 if done else np.nan)
+            number = Measured(np.nan, np.nan)
+            if "broken" in data and length in data["broken_length"].values:
+                here = data.sel(case=f"{case[0]}, {case[1]}", broken_length=length)
+                number = Measured(here["broken"].item(), 2 * here["broken_error"].item())
+            out[_spike_name(*case, length)] = number
     return out
 
 
@@ -229,7 +233,7 @@ def plot(data):
     value = data["value"].values.flat[0]
     share = float(alpha(3))
     with figures.style():
-        figure, (left, centre, right) = figures.subplots(1, 3, width=11.0, height=3.4)
+        figure, (left, centre, right) = figures.subplots(1, 3, width=11.0, height=4.0)
         for i, name in enumerate(data["algorithm"].values):
             reward = data["reward"].sel(algorithm=name).transpose("seed", "round").values
             for axis, rows in ((left, reward / t), (centre, share * value * t - reward)):
@@ -242,7 +246,6 @@ def plot(data):
         left.axhline(share * value, color="grey", linewidth=1.0, linestyle="--", label=r"$\alpha V$")
         left.set(xscale="log", xlabel="round $t$", ylabel="mean payoff per round, so far", ylim=(0, 0.72))
         left.set_title("learning curves, instance Q")
-        left.legend(fontsize=6.5, loc="lower right")
         centre.axhline(0, color="black", linewidth=0.8)
         centre.set(xlabel="round $t$", ylabel=r"$\alpha V t$ less reward", title=r"$\alpha$-regret, instance Q")
         regret, lengths = _regret(data).mean("seed"), data["length"].values
@@ -250,7 +253,7 @@ def plot(data):
             here = regret.sel(confidence=c)
             right.plot(lengths, here.isel(instance=0), marker=".", label=f"{name}, Q", **figures.line_style(i))
             for j in range(1, here.sizes["instance"]):
-                label = "random instances" if j == 1 else None
+                label = f"random instances, confidence {c:g}" if j == 1 else None
                 right.plot(
                     lengths, here.isel(instance=j), color=figures.COLOURS[i], linewidth=0.5, alpha=0.7, label=label
                 )
@@ -263,7 +266,9 @@ def plot(data):
         right.set(xscale="log", yscale="log", xlabel="horizon $T$", ylabel="reward lost to not knowing")
         right.set_title("regret against the informed self")
         right.set_ylim(bottom=20)
-        right.legend(fontsize=6, loc="upper left")
+        right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+        handles, labels = left.get_legend_handles_labels()
+        centre.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(-0.15, -0.17), ncols=3)
         figure.suptitle(
             f"A study: means of {data.sizes['seed']} seeds, two standard errors; the prototype's instance is not known",
             fontsize=9,
