@@ -266,8 +266,8 @@ def plot(data):
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         arms = sorted(set(data["arms"].values.tolist()))
         figure.suptitle(
-            f"A study: {data.sizes['instance']} instances per family, k in {arms}; planner: random phases where payoffs "
-            "are monotone (grey: alpha(k, 1)), else the one of largest guarantee",
+            f"A study: {data.sizes['instance']} instances per family, k in {arms}; planner: random phases where "
+            "payoffs are monotone (grey: alpha(k, 1)), else the one of largest guarantee",
             fontsize=9,
         )
     return figure

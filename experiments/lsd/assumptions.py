@@ -261,13 +261,13 @@ def plot(data):
     names = [str(x) for x in data["case"].values]
     with figures.style():
         figure, (left, centre, right) = figures.subplots(
-            1, 3, width=11.0, height=4.4, gridspec_kw={"width_ratios": (2.2, 1, 1)}
+            1, 3, width=11.5, height=4.4, gridspec_kw={"width_ratios": (2.2, 1.2, 1)}
         )
         rows = np.arange(len(names))[::-1]
         kept = np.array([name.startswith("steps") or name.endswith("stretched") for name in names])
         for chosen, colour, marker, label in (
             (~kept, figures.COLOURS[1], "o", "assumption broken"),
-            (kept, figures.COLOURS[0], "s", "assumption kept, or stretched runs"),
+            (kept, figures.COLOURS[0], "s", "kept, or stretched"),
         ):
             left.errorbar(
                 data["ratio"].values[chosen], rows[chosen], xerr=2 * data["error"].values[chosen], fmt=marker,
@@ -278,7 +278,7 @@ def plot(data):
         left.plot(*zip(*known, strict=True), "kx", markersize=5, label="prototype")
         left.set_yticks(rows, names, fontsize=7)
         left.set(xlim=(0, 0.85), xlabel="reward / plan", title="random phases, by payoffs")
-        left.legend(fontsize=7, loc="upper left")
+        left.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, 1.0))
         for i, coupling in enumerate(("mirrored", "independent")):
             here = data["restless"].sel(coupling=coupling, moment="mean").values
             error = data["restless"].sel(coupling=coupling, moment="error").values

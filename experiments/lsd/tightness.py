@@ -56,9 +56,9 @@ REFERENCES["random phases earn, k = 10, m = 1"] = Reference(0.650, 0.003, MINE, 
 
 def identical(arms, period, size, most):
     """(problem of `most` arms, the first `arms` pay 1 after period - 1 rounds of rest; their symmetric plan)."""
-    pays = (jnp.arange(size) >= period - 1) & (jnp.arange(most) < arms)[:, None]
+    pays = (jnp.arange(size) >= period - 1)[None, :] & (jnp.arange(most) < arms)[:, None]
     payoffs = jnp.concatenate([jnp.zeros((most, 1)), jnp.where(pays[:, 1:], 1.0, 0.0)], axis=1)
-    active = jnp.arange(most, dtype=jnp.int32) < arms
+    active = jnp.arange(most) < arms
     idle = jnp.where(active, period - 1, 1).astype(jnp.int32)
     run = jnp.where(active, 1, 0).astype(jnp.int32)
     zero = jnp.zeros(())
