@@ -76,7 +76,9 @@ def _spike_name(payoffs, monotone, t):
 
 # Their number of seeds and the frame's draw leave a few thousandths per run.
 REFERENCES |= {
-    _spike_name(*case, t): Reference(value, 0.02, MINE, WHERE)
+    _spike_name(*case, t): Reference(
+        value, 0.02, MINE, WHERE, explained="docs/decisions.md, experiments of switching bandits"
+    )
     for case, row in SPIKES.items()
     for t, value in zip((8_000, 32_000), row, strict=True)
 }
@@ -265,10 +267,9 @@ def plot(data):
         right.plot(lengths, 4 * np.sqrt(lengths), color="grey", linewidth=0.8, linestyle=":", label=r"$4 \sqrt{T}$")
         right.set(xscale="log", yscale="log", xlabel="horizon $T$", ylabel="reward lost to not knowing")
         right.set_title("regret against the informed self")
-        right.set_ylim(bottom=20)
-        right.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
-        handles, labels = left.get_legend_handles_labels()
-        centre.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(-0.15, -0.17), ncols=3)
+        right.set_ylim(20, 3e6)  # room for the legend
+        right.legend(fontsize=6.5, loc="upper left")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         figure.suptitle(
             f"A study: means of {data.sizes['seed']} seeds, two standard errors; the prototype's instance is not known",
             fontsize=9,
