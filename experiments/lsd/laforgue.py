@@ -201,7 +201,7 @@ def plot(data):
                 left.plot(delays, payoffs[arms[0]], marker=".", label=label, **figures.line_style(i))
             left.set(xlabel="delay since the last play [rounds]", ylabel="mean payoff", title=f"{which}: payoffs")
             left.set_ylim(-0.05, 1.05)
-            left.legend(loc="center right", bbox_to_anchor=(0.88, 0.6) if which == "main" else None)
+            left.legend(loc="center right", bbox_to_anchor=(0.76, 0.62) if which == "main" else None)
             reward = data[f"reward_{which}"]
             rounds = data[f"round_{which}"].values
             for i, name in enumerate((*PLANNERS, *LEARNERS)):
