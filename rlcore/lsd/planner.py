@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.lsd.coupled import coupled
+from rlcore.lsd.exact import optimal_average
 from rlcore.lsd.guarantee import minorant
 from rlcore.lsd.interleaved import interleaved
 from rlcore.lsd.problem import SwitchingBandit, payoff_class
@@ -21,6 +22,8 @@ __all__ = ["BestDraw", "Certificate", "Fixed", "best_of", "candidates", "certify
 
 # Replicas that run side by side: their states fit the cache.
 BLOCK = 1024
+# Joint states x actions up to which a certificate holds the exact optimum: below a second.
+SMALL = 200_000
 
 
 def candidates(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None) -> dict[str, Planner]:
@@ -171,17 +174,18 @@ def certify(
 
     Args: planner: any `Planner`; one with a field `plays` plays so many arms per round, else one. horizon: T, and
       replicas: n >= 2, static; upper: an upper bound, that of `relaxation` by default; optimum: (lower, upper) of the
-      exact optimum, from `optimal_average`.
+      exact optimum; by default `optimal_average` of a small problem (200 000 joint states x actions) in float64.
     Returns: Certificate. Raises: ValueError: replicas below 2; as `relaxation`, without `upper`; as `replicate`.
-    Source: definition. Cost: one relaxation, the guarantee, n T rounds.
+    Source: definition. Cost: one relaxation, the guarantee, n T rounds, the exact optimum of a small problem.
     """
     if replicas < 2:
         raise ValueError(f"replicas: found {replicas}, expected at least 2 (for a standard error)")
+    plays = getattr(planner, "plays", 1)
     if upper is None:
-        relaxed = relaxation(problem, getattr(planner, "plays", 1))
+        relaxed = relaxation(problem, plays)
         upper = relaxed.value + relaxed.gap
     values = replicate(problem, planner, horizon, replicas, key)
-    low, high = (jnp.nan, jnp.nan) if optimum is None else optimum
+    low, high = _exact(problem, plays) if optimum is None else optimum
     numbers = (
         upper,
         _guarantee(planner, problem) if hasattr(planner, "guarantee") else jnp.nan,
@@ -191,3 +195,14 @@ def certify(
         high,
     )
     return Certificate(*(jnp.asarray(x, values.dtype) for x in numbers))
+
+
+def _exact(problem: SwitchingBandit, plays: int) -> tuple[Number, Number]:
+    """Bounds of the exact optimum, not numbers where the problem is not small or floats are not float64."""
+    if problem.payoffs.dtype != jnp.float64:
+        return jnp.nan, jnp.nan
+    try:
+        found = optimal_average(problem, plays, limit=SMALL)
+    except ValueError:  # too many joint states
+        return jnp.nan, jnp.nan
+    return found.lower, found.upper

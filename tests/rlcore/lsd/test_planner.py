@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.switching_bandits import tight
 from rlcore.lsd import (
     Interleaved,
     RandomPhase,
@@ -70,7 +71,11 @@ def test_certificate():
     found = certify(Q, random_phase(Q), 300, 400, KEY)
     np.testing.assert_allclose([found.upper, found.guaranteed], [0.68, 0.533], rtol=0, atol=1e-12)
     assert found.guaranteed - 4 * found.error <= found.mean <= found.upper * (300 + 4) / 300
-    assert jnp.isnan(found.lower_optimum) and jnp.isnan(found.upper_optimum)
+    # the reference instance's optimum, 101 / 150, which Howard's method encloses to a few roundings
+    assert found.lower_optimum <= 101 / 150 <= found.upper_optimum < found.lower_optimum + 1e-12
+    large = tight(10)
+    unknown = certify(large, random_phase(large), 10, 2, KEY)
+    assert jnp.isnan(unknown.lower_optimum) and jnp.isnan(unknown.upper_optimum)
     known = certify(Q, random_phase(Q), 300, 400, KEY, optimum=(0.6733, 0.6734))
     assert (known.lower_optimum, known.upper_optimum, known.mean) == (0.6733, 0.6734, found.mean)
     values = replicate(Q, random_phase(Q), 300, 400, KEY)
