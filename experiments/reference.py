@@ -21,6 +21,7 @@ class Reference:
     kind: one of KINDS; remembered values have no kind and are never drawn.
     where: the table, figure or file.
     explained: where a known difference is explained, if there is one.
+    noted: where a difference is written down that nobody has explained yet.
     comparable: False if the settings differ so much that no verdict is due.
     """
 
@@ -29,6 +30,7 @@ class Reference:
     kind: str
     where: str
     explained: str | None = None
+    noted: str | None = None
     comparable: bool = True
 
     def __post_init__(self):
@@ -47,11 +49,13 @@ class Measured:
 
 
 def verdict(reference: Reference, ours: Measured) -> str:
-    """ "agrees", "differs, explained at ...", "DIFFERS" or "not comparable"."""
+    """ "agrees", "differs, explained at ...", "differs, not explained: ...", "DIFFERS" or "not comparable"."""
     if not reference.comparable:
         return "not comparable"
     if abs(ours.value - reference.value) <= reference.error + ours.error:
         return "agrees"
+    if reference.noted:
+        return f"differs, not explained: {reference.noted}"
     return f"differs, explained at {reference.explained}" if reference.explained else "DIFFERS"
 
 

@@ -65,7 +65,7 @@ REFERENCES = {
     "mean of mean reward of the real rule / (alpha V), tables": Reference(1.160, 0.018, MINE, f"{WHERE} (T6)"),
     "least optimum / V, tables": Reference(0.948, 0.0, MINE, f"{WHERE} (T8)", comparable=False),
     "mean of optimum / V, tables": Reference(
-        0.994, 0.0046, MINE, f"{WHERE} (T8)", explained="docs/decisions.md, experiments of switching bandits"
+        0.994, 0.0046, MINE, f"{WHERE} (T8)", noted="docs/decisions.md, experiments of switching bandits"
     ),
     "mean of greedy / optimum, tables": Reference(0.829, 0.065, MINE, f"{WHERE} (T8)"),
     "mean of advantage index / optimum, tables": Reference(0.98, 0.016, MINE, f"{WHERE} (A13)"),

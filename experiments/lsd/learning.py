@@ -77,7 +77,7 @@ def _spike_name(payoffs, monotone, t):
 # Their number of seeds and the frame's draw leave a few thousandths per run.
 REFERENCES |= {
     _spike_name(*case, t): Reference(
-        value, 0.02, MINE, WHERE, explained="docs/decisions.md, experiments of switching bandits"
+        value, 0.02, MINE, WHERE, noted="docs/decisions.md, experiments of switching bandits"
     )
     for case, row in SPIKES.items()
     for t, value in zip((8_000, 32_000), row, strict=True)
