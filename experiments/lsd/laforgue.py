@@ -59,13 +59,13 @@ RUN_SD = {
 }
 
 
-WHY = {"supplement": "docs/decisions.md, experiments of switching bandits"}
+NOTED = {"supplement": "docs/decisions.md, experiments of switching bandits"}
 
 
 def _references():
     out = {
         f"total, {name}, {which}": Reference(
-            total, 2 * RUN_SD[which][name], CODE, "stored result file, one run", noted=WHY.get(which)
+            total, 2 * RUN_SD[which][name], CODE, "stored result file, one run", noted=NOTED.get(which)
         )
         for which, row in RELEASED.items()
         for name, total in row.items()

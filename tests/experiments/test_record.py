@@ -78,6 +78,11 @@ def test_a_failure_leaves_the_former_result_and_nothing_else(tmp_path, monkeypat
             Measured(2.0, 0.1),
             "differs, explained at",
         ),
+        (
+            Reference(1.0, 0.1, PROTOTYPE, "", noted="docs/decisions.md"),
+            Measured(2.0, 0.1),
+            "differs, not explained: docs",
+        ),
         (Reference(1.0, 0.1, PROTOTYPE, "", comparable=False), Measured(1.0, 0.1), "not comparable"),
         (Reference(1.0, 0.1, PROTOTYPE, ""), Measured(float("nan"), 0.1), "DIFFERS"),
     ],
