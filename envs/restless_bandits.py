@@ -19,7 +19,7 @@ def restless_monotone(key: Key[Array, ""], k: int, S: int, concentration: Number
 
     Args: k, S: sizes, static; concentration: of the Dirichlet rows.
     Returns: RestlessBandit; key and concentration may be traced. The class is checked where they are concrete.
-    Source: derived: item 15 of the specification's families. Cost: k S^2 log S.
+    Source: this project's family; its class: docs/proofs/lsd.md#t15. Cost: k S^2 log S.
     """
     law_key, payoff_key = jax.random.split(key)
     rows = jax.random.dirichlet(law_key, jnp.full(S, concentration), (2, k, S))

@@ -252,10 +252,10 @@ def spike(delays: PerArm, recovery: int | None = None) -> SwitchingBandit:
     Source: derived: docs/proofs/lsd.md#t6, its falsifier. Cost: k M.
     """
     _check("delays", delays, 2)
-    if recovery is None or not _traced(delays):
+    if not _traced(delays):
         least = int(np.max(np.asarray(delays)))
         recovery = check_integer("recovery", least if recovery is None else recovery, least)
-    d = _delays(recovery, 0, "delays")
+    d = _delays(recovery, delays, "delays")
     (delays,) = _arms(delays=delays)
     return _by_delay(jnp.where(d == delays[:, None], 1.0, 0.0), "arbitrary")
 
@@ -348,7 +348,7 @@ def laforgue_supplement() -> SwitchingBandit:
 def reference() -> SwitchingBandit:
     """The reference instance Q: three arms, M = 4, L = 2, relaxation 0.68 at the price 0.1, optimum 0.673333.
 
-    Returns: SwitchingBandit, monotone. Source: this project's specification, section 4. Cost: O(1).
+    Returns: SwitchingBandit, monotone. Source: made up by this project; its numbers are recomputed in tests/rlcore/lsd.
     """
     rested = [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]]
     return from_tables(rested, [[0.3, 0.1], [0.2, 0.0], [0.1, 0.05]], payoff_class="monotone")

@@ -49,7 +49,9 @@ class _Stateless:
 
 @_register
 class Greedy(_Stateless):
-    """A planner: the arms that pay most now. plays: m, static. ties: "random" or "first", static.
+    """A planner: the arms that pay most now, m in every round, even where they pay 0 and only lose their rest.
+
+    plays: m, static. ties: "random" or "first", static.
 
     No constant share of the optimum. Source: definition; the released code of Laforgue et al. draws ties. Cost: k.
     """

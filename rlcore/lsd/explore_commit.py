@@ -39,11 +39,11 @@ def etc_sweeps(horizon: int, num_arms: int, recovery: int, satiation: int) -> in
 def etc_regret_bound(
     horizon: int, num_arms: int, recovery: int, satiation: int, guarantee: Number = 1.0, sweeps: int | None = None
 ) -> float:
-    """N k C + (1 + guarantee) T sqrt(log(2 k S T) / (2 N)) + k + 2, at least guarantee T V less the expected reward.
+    """N k C + (1 + guarantee) T sqrt(log(2 k S T) / (2 N)) + k + 2, at least alpha T V less the expected reward.
 
     Holds for monotone payoffs, rewards in [0, 1], one play per round and the rule "reset".
-    Args: horizon: T; recovery, satiation: M, L, S = M + L; guarantee: alpha(k, 1) = 1 - (1 - 1/k)^k of random phases;
-      sweeps: N, as `etc_sweeps` by default.
+    Args: horizon: T; recovery, satiation: M, L, S = M + L; guarantee: alpha = alpha(k, 1) = 1 - (1 - 1/k)^k of
+      random phases, or any number above it; sweeps: N, as `etc_sweeps` by default.
     Source: derived: docs/proofs/lsd.md#t13. Cost: O(1).
     """
     n = etc_sweeps(horizon, num_arms, recovery, satiation) if sweeps is None else sweeps

@@ -146,7 +146,8 @@ def best_of(problem: SwitchingBandit, planner: Planner, draws: int, horizon: int
 class Certificate(NamedTuple):
     """What is known of a planner on a problem, float[] each, reward per round.
 
-    upper: no schedule earns more in the long run (in T rounds from rest at most (T + M) / T times as much).
+    upper: no schedule earns more in the long run (in T rounds from rest at most (T + M) / T times as much, rule
+    "reset").
     guaranteed: the planner's expectation is at least this, by proof, in the long run; NaN where it has no such proof.
     mean, error: of simulated replicas, and its standard error. lower_optimum, upper_optimum: bounds of the exact
     optimum; NaN where it was not computed.

@@ -104,7 +104,8 @@ class RandomPhaseState(NamedTuple):
 class RandomPhase:
     """Planner: random phases of a plan, the best `plays` of the arms that ask.
 
-    plan: Relaxation, what the arms do. plays: m, static. rule: what makes an arm the best, its payoff in its "virtual"
+    plan: Relaxation, what the arms do; virtual states, and the guarantee, are those of the idle rule "reset".
+    plays: m, static. rule: what makes an arm the best, its payoff in its "virtual"
     or in its "real" state; static. safe_fill: whether a round that nobody asks for goes to arms that the plan never
     plays (or whose payoff is constant): their states do not matter; static. A must-play problem is always filled.
     frame: rounds after which cycles and phases are drawn anew, each frame from an empty round (of a must-play problem:
