@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.lsd.interleaved import play_rates
-from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.random_phase import best_filler, draw_options, require_fillers
 from rlcore.lsd.relaxation import Relaxation
 from rlcore.lsd.stretched import others_away, run_relaxation
@@ -43,6 +43,7 @@ class Coupled:
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> CoupledState:
         """Options and phases drawn; raises ValueError for a must-play problem without an arm to fill."""
+        require_reset(problem)
         if not problem.allow_idle:
             require_fillers(problem, self.plan, 1)
         option_key, phase_key = jax.random.split(key)
@@ -80,6 +81,7 @@ class Coupled:
         An eighth of the payoff of every arm's second play times the chance that no other arm has asked for either of
         its rounds: at least a sixteenth of the plan's value. Source: derived: docs/proofs/lsd.md#t12. Cost: k^2.
         """
+        require_reset(problem)
         pays = jnp.take_along_axis(problem.rested, jnp.maximum(self.plan.idle - 1, 0), axis=1)
         pays = jnp.where(self.plan.run > 0, pays, 0)
         period = (self.plan.idle + 1).astype(pays.dtype)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.relaxation import Options, Relaxation, price_plays
 from rlcore.types import Array, Bool, Float, Int, Key
 
@@ -135,6 +135,7 @@ class Interleaved:
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> InterleavedState:
         """Offsets drawn; raises ValueError for a must-play problem with empty rounds and no arm for them."""
+        require_reset(problem)
         traced = isinstance(self.rates, jax.core.Tracer)
         if not (problem.allow_idle or traced or np.sum(self.rates) >= 1 - SMALLEST_RATE or np.min(self.rates) <= 0):
             raise ValueError(
@@ -168,6 +169,7 @@ class Interleaved:
 
     def guarantee(self, problem: SwitchingBandit) -> Float[Array, ""]:
         """float[], reward per round in expectation, in the long run: see `interleaved_value`."""
+        require_reset(problem)
         return interleaved_value(problem, self.rates)
 
 

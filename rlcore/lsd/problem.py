@@ -21,6 +21,7 @@ __all__ = [
     "from_tables",
     "initial_state",
     "payoff_class",
+    "require_reset",
     "transition_tables",
 ]
 
@@ -150,6 +151,16 @@ def payoff_class(problem: SwitchingBandit) -> str:
     if np.all(rises):
         return "monotone"
     return "recovering" if np.all(rises[..., problem.satiation :]) else "arbitrary"
+
+
+def require_reset(problem: SwitchingBandit) -> None:
+    """Raise ValueError unless the idle rule is "reset": under the other one recovery takes a run's length, and cycles
+    and the virtual states made of them say too little."""
+    if problem.idle_rule != "reset":
+        raise ValueError(
+            f"idle_rule: found {problem.idle_rule!r}, expected 'reset' (`occupation_programme` and `markov_schedule` "
+            "take every rule)"
+        )
 
 
 def transition_tables(problem: SwitchingBandit) -> tuple[Int[Array, " S"], Int[Array, " S"]]:

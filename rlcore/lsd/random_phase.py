@@ -14,7 +14,7 @@ import numpy as np
 
 from rlcore.lsd.choice import payoff_ranks, pick
 from rlcore.lsd.guarantee import virtual_value
-from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.relaxation import Relaxation, occupancy, relaxation
 from rlcore.lsd.simulate import Round
 from rlcore.types import Array, Bool, Float, Int, Key
@@ -130,6 +130,7 @@ class RandomPhase:
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> RandomPhaseState:
         """Phases drawn; raises ValueError for a must-play problem without enough arms that may always be played."""
+        require_reset(problem)
         if not problem.allow_idle:
             require_fillers(problem, self.plan, self.plays)
         draw_key, key = jax.random.split(key)
@@ -175,6 +176,7 @@ class RandomPhase:
         V_virt of the scores if they are monotone and nowhere above the payoffs, else 0; in frames less what the
         restarts cost. Source: derived: docs/proofs/lsd.md#t6. Cost: see `virtual_value`.
         """
+        require_reset(problem)
         scores = problem.payoffs if self.scores is None else self.scores
         valid = jnp.all(jnp.diff(scores, axis=-1) >= 0) & jnp.all(scores <= problem.payoffs)
         known = dataclasses.replace(problem, payoffs=scores)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = [
@@ -75,10 +75,7 @@ def run_payoffs(problem: SwitchingBandit, longest: int) -> Float[Array, "k M R"]
     Raises: ValueError: the idle rule is not "reset": recovery then takes a run's length, and cycles say too little.
     Source: definition. Cost: k M `longest`.
     """
-    if problem.idle_rule != "reset":
-        raise ValueError(
-            f"idle_rule: found {problem.idle_rule!r}, expected 'reset' (`occupation_programme` takes every rule)"
-        )
+    require_reset(problem)
     tired = problem.tired[..., np.minimum(np.arange(longest - 1), problem.satiation - 1)]
     later = jnp.cumsum(tired, axis=-1)
     later = jnp.concatenate([jnp.zeros_like(problem.rested[..., :1]), later], axis=-1)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rlcore.lsd.guarantee import minorant
 from rlcore.lsd.interleaved import play_rates
-from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.random_phase import best_filler, draw_options, require_fillers
 from rlcore.lsd.relaxation import Relaxation, cycle_options, price_plays, run_payoffs
 from rlcore.types import Array, Bool, Float, Int, Key
@@ -58,6 +58,7 @@ class Stretched:
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> StretchedState:
         """Cycles and phases drawn; raises ValueError for a must-play problem without an arm to fill."""
+        require_reset(problem)
         if not problem.allow_idle:
             require_fillers(problem, self.plan, 1)
         option_key, phase_key = jax.random.split(key)
@@ -96,6 +97,7 @@ class Stretched:
         longer than planned is credited with the least that it may pay. At least a quarter of the plan's value if
         payoffs never fall with rest. Source: derived: docs/proofs/lsd.md#t11. Cost: k S.
         """
+        require_reset(problem)
         sure = minorant(problem, "recovering").payoffs
         pay = jax.vmap(jax.vmap(_run_payoff, (None, 0, 0, None)), (0, 0, 0, None))
         period = (self.plan.idle + self.plan.run).astype(sure.dtype)

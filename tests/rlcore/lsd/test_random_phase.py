@@ -239,3 +239,11 @@ def test_bad_input():
         RandomPhase(PLAN_Q, frame=1)
     with pytest.raises(ValueError, match=r"plays: found 4, expected an integer in \[1, 3\]"):
         random_phase(Q, 4)
+
+
+def test_a_plan_for_reset_promises_nothing_under_another_idle_rule():
+    gradual = dataclasses.replace(Q, idle_rule="decrement")
+    planner = random_phase(Q)
+    for call in (lambda: planner.guarantee(gradual), lambda: simulate(gradual, planner, 10, jax.random.key(0))):
+        with pytest.raises(ValueError, match="idle_rule: found 'decrement', expected 'reset'"):
+            call()
