@@ -131,6 +131,8 @@ class RandomPhase:
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> RandomPhaseState:
         """Phases drawn; raises ValueError for a must-play problem without enough arms that may always be played."""
         require_reset(problem)
+        if self.plays > problem.num_arms:
+            raise ValueError(f"plays: found {self.plays}, expected at most {problem.num_arms}, the number of arms")
         if not problem.allow_idle:
             require_fillers(problem, self.plan, self.plays)
         draw_key, key = jax.random.split(key)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree
@@ -86,7 +87,7 @@ def simulate(
 
     Args: planner: a `Planner`; horizon: T, static; start: "rested", "one", "just" or int32[k], the problem's own by
       default; observe: `observe(problem, Round) -> pytree`, called every round; None keeps no trace.
-    Returns: Simulation. Raises: ValueError: a horizon below 1 or an unknown start. Cost: T rounds of O(k) and the
+    Returns: Simulation. Raises: ValueError: a horizon below 1, or a start that is none. Cost: T rounds of O(k) and the
       planner's own.
     """
     return _run(problem, problem, planner, horizon, key, start, observe, learns=False)
@@ -113,7 +114,7 @@ def _run(problem, known, planner, horizon, key, start, observe, learns: bool) ->
     if horizon < 1:
         raise ValueError(f"horizon: found {horizon}, expected an integer of at least 1")
     init_key, round_key = jax.random.split(key)
-    local = initial_state(problem, start) if start is None or isinstance(start, str) else jnp.asarray(start, jnp.int32)
+    local = _first_state(problem, start)
 
     def one(carry, t):
         local, state, total = carry
@@ -130,3 +131,16 @@ def _run(problem, known, planner, horizon, key, start, observe, learns: bool) ->
     begin = (local, planner.init(known, init_key), jnp.zeros((), problem.payoffs.dtype))
     (local, state, total), trace = jax.lax.scan(one, begin, jnp.arange(horizon, dtype=jnp.int32))
     return Simulation(total, local, state, trace)
+
+
+def _first_state(problem: SwitchingBandit, start: str | Int[Array, " k"] | None) -> Int[Array, " k"]:
+    if start is None or isinstance(start, str):
+        return initial_state(problem, start)
+    start = jnp.asarray(start)
+    if start.shape != (problem.num_arms,) or not jnp.issubdtype(start.dtype, jnp.integer):
+        raise ValueError(f"start: found {start.dtype}{start.shape}, expected integers of shape ({problem.num_arms},)")
+    if not isinstance(start, jax.core.Tracer):
+        low, high = int(np.min(np.asarray(start))), int(np.max(np.asarray(start)))
+        if low < 0 or high >= problem.num_local:
+            raise ValueError(f"start: found local states in [{low}, {high}], expected [0, {problem.num_local - 1}]")
+    return start.astype(jnp.int32)

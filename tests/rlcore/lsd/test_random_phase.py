@@ -247,3 +247,18 @@ def test_a_plan_for_reset_promises_nothing_under_another_idle_rule():
     for call in (lambda: planner.guarantee(gradual), lambda: simulate(gradual, planner, 10, jax.random.key(0))):
         with pytest.raises(ValueError, match="idle_rule: found 'decrement', expected 'reset'"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ([0, 6, 1], r"start: found local states in \[0, 6\], expected \[0, 5\]"),
+        ([0, -1, 1], r"start: found local states in \[-1, 1\], expected \[0, 5\]"),
+        ([0, 1], r"start: found int64\(2,\), expected integers of shape \(3,\)"),
+    ],
+)
+def test_bad_first_states(start, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(Q, random_phase(Q), 10, jax.random.key(0), start=jnp.asarray(start))
+    with pytest.raises(ValueError, match="plays: found 4, expected at most 3"):
+        simulate(Q, dataclasses.replace(random_phase(Q), plays=4), 10, jax.random.key(0))
