@@ -11,15 +11,17 @@ read processor time.
   10^3, beside loops in the manner of the released code; where nothing is searched the weights must agree.
 - Operators: 64 states; SciPy's Nelder-Mead on the dual does few problems; no answer may be below its dual value.
 
-Measured on two AMD EPYC cores at a load below 2 (JAX 0.10.2). Figure 1 (a) whole: 2.8 ms after 2.6 s of compilation
-(all learners in one program); 1000 data sets by 12 levels by 11 targets: 0.09 s (TV), 0.10 (KL), 0.55 (chi-square).
-Training, N = 1000: 4 ms (PEVI, R2PVI-TV, -KL), 20 (chi-square), 12 (DRPVI), 27 (VA-DRPVI), 10 (VA-R2PVI-TV), 19
-(DRVI-L). N = 100000: 0.37, 0.34, 0.34, 2.0, 1.2, 2.7, 0.94 and 1.3 s. N = 1000000: 3.7, 3.3, 3.4, 20, 12 and 16 s
-(DRVI-L). Memory beside the data: 1.2 kB per trajectory (1.8 with two passes or rewards regressed). Exponents over
-N = 10^3 to 10^6: 0.99 to 1.06. Operators of 64 states: 0.034 us (TV, side by side; 0.057 in blocks of 1000), 0.12 us
-(KL, in blocks; 0.30 side by side: the intermediate results leave the cache) and 0.22 us (chi-square, in blocks). NumPy
-takes 6.6, 3.7 and 9.1 times ours. Nelder-Mead on the dual takes 0.30 ms (TV), 0.19 (KL) and 0.29 (chi-square): 5200,
-1600 and 1300 times ours in blocks, never finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
+Measured on two AMD EPYC cores at a load of 1 to 2 (JAX 0.10.2). Figure 1 (a) whole: 2.3 ms after 2.6 s of compilation
+(all learners in one program); 1000 data sets by 12 levels by 11 targets: 0.05 s (TV, KL) and 0.43 s (chi-square).
+Training, N = 1000: 4 ms (PEVI, R2PVI-TV, -KL), 27 (chi-square), 13 (DRPVI), 35 (VA-DRPVI), 12 (VA-R2PVI-TV), 23
+(DRVI-L); the loops take 0.36 s (PEVI, R2PVI: 84 to 100 times ours) and 0.95 s where they search (DRPVI 77, DRVI-L 41
+times). N = 100000, with the paper's rules on an idle machine: 0.37, 0.34, 0.34, 2.0, 1.2, 2.7, 0.94 and 1.3 s; on one
+core alone chi-square (3.5) and VA-DRPVI (4.3) take more than 3 s. N = 1000000: 3.7, 3.3, 3.4, 20, 12 and 16 s (DRVI-L).
+Memory beside the data: 1.6 kB per trajectory (2.3 with two passes). Exponents over N = 10^3 to 10^6: 0.96 to 1.06.
+Operators of 64 states: 0.034 us (TV, side by side; 0.057 in blocks of 1000), 0.12 us (KL, in blocks; 0.30 side by side:
+the intermediate results leave the cache) and 0.22 us (chi-square, in blocks). NumPy takes 6.6, 3.7 and 9.1 times ours.
+Nelder-Mead on the dual takes 0.30 ms (TV), 0.19 (KL) and 0.29 (chi-square): 5200, 1600 and 1300 times ours in blocks,
+never finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
 """
 
 import argparse
