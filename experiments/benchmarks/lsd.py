@@ -9,6 +9,12 @@ time apart; float64. Where others keep the machine busy, run it on one core (`ta
   the first of them, through scipy, on the cycle programme; then one problem of 10 000 arms and 64 local states.
 - Simulation: the random-phase schedule, 8 arms and 16 local states; mean rewards agree within five standard errors.
 - Exact planning: 5 arms, M = 6, L = 3: bounds of the optimal average by two algorithms.
+
+Measured on one AMD EPYC core (`taskset -c 1`, the other one busy; JAX 0.10.2). 10 000 relaxations: 0.65 s in blocks and
+0.87 s side by side, after 0.8 s of compilation, 75 times as fast as HiGHS per problem (63 times if its programmes are
+built before); answers differ by 4e-16. 10 000 arms of 64 local states: 1.5 s, 169 MB beside the problem. Simulation: 67
+million rounds x replicas per second in blocks, 47 side by side, 12 times a NumPy loop over all replicas; bound by two
+look-ups per arm and round. Exact planning: 5 ms (Howard, after 1.1 s) and 0.16 s (value iteration).
 """
 
 import argparse
