@@ -18,10 +18,10 @@ Training, N = 1000: 4 ms (PEVI, R2PVI-TV, -KL), 27 (chi-square), 13 (DRPVI), 35 
 times). N = 100000, with the paper's rules on an idle machine: 0.37, 0.34, 0.34, 2.0, 1.2, 2.7, 0.94 and 1.3 s; on one
 core alone chi-square (3.5) and VA-DRPVI (4.3) take more than 3 s. N = 1000000: 3.7, 3.3, 3.4, 20, 12 and 16 s (DRVI-L).
 Memory beside the data: 1.6 kB per trajectory (2.3 with two passes). Exponents over N = 10^3 to 10^6: 0.96 to 1.06.
-Operators of 64 states: 0.034 us (TV, side by side; 0.057 in blocks of 1000), 0.12 us (KL, in blocks; 0.30 side by side:
-the intermediate results leave the cache) and 0.22 us (chi-square, in blocks). NumPy takes 6.6, 3.7 and 9.1 times ours.
-Nelder-Mead on the dual takes 0.30 ms (TV), 0.19 (KL) and 0.29 (chi-square): 5200, 1600 and 1300 times ours in blocks,
-never finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
+Operators of 64 states: 0.032 us (TV, side by side; 0.058 in blocks of 1000), 0.11 us (KL, in blocks; 0.34 side by side:
+the intermediate results leave the cache) and 0.24 us (chi-square, in blocks). NumPy takes 6.2, 3.9 and 7.7 times ours.
+Nelder-Mead on the dual takes 0.29 ms (TV, chi-square) and 0.19 (KL): 5000, 1200 and 1660 times ours in blocks, never
+finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
 """
 
 import argparse
