@@ -38,6 +38,9 @@ def _space(features, rewards) -> Table | Features:
 def _levels(data, features, level) -> Float[Array, "H d"]:
     horizon = data.actions.shape[1]
     d = features.features.shape[-1] if isinstance(features, Table) else features.at(data.states[:1, 0]).shape[-1]
+    shape = np.shape(level)
+    if len(shape) > 2 or any(a not in (1, b) for a, b in zip(shape[::-1], (d, horizon), strict=False)):
+        raise ValueError(f"level: found shape {shape}, expected one that broadcasts to ({horizon}, {d})")
     return jnp.broadcast_to(jnp.asarray(level, data.rewards.dtype), (horizon, d))
 
 
@@ -198,7 +201,7 @@ def r2pvi(
     _check(penalty, ridge)
     if isinstance(divergence, FDivergence):
         base: Callable = lambda view, level: _any_f(divergence, 128, view, level, centred)  # noqa: E731
-    elif divergence in _ESTIMATES:
+    elif isinstance(divergence, str) and divergence in _ESTIMATES:
         base = lambda view, level: _ESTIMATES[divergence](view, level, centred)  # noqa: E731
     else:
         raise ValueError(f"divergence: found {divergence!r}, expected tv, kl, chi2 or an FDivergence")

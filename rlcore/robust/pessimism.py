@@ -188,6 +188,8 @@ def pessimistic_values(
     d = features.features.shape[-1] if listed else features.at(data.states[:1, 0]).shape[-1]
     dtype = data.rewards.dtype
     steps = jnp.arange(horizon)
+    if np.shape(penalty) not in ((), (horizon,)):
+        raise ValueError(f"penalty: found shape {np.shape(penalty)}, expected () or ({horizon},)")
     penalty = jnp.broadcast_to(jnp.asarray(penalty, dtype), (horizon,))
     cap = (horizon - steps).astype(dtype) if cap is None else jnp.broadcast_to(jnp.asarray(cap, dtype), (horizon,))
     levels = jnp.ones((horizon, d), dtype) if levels is None else levels

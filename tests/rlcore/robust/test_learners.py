@@ -498,3 +498,8 @@ def test_drvi_between_the_prices_of_its_grid():
             exact = jnp.expm1(-value * jnp.exp(-(points[first] + spacing * at)))
             # plus the rounding of the grid, whose points are up to 14 in size
             np.testing.assert_allclose(found, exact, rtol=0, atol=1.2e-14 + 64 * jnp.finfo(float).eps)
+
+
+def test_levels_of_the_wrong_shape():
+    with pytest.raises(ValueError, match=r"level: found shape \(4,\), expected one that broadcasts to \(3, 3\)"):
+        r2pvi(DATA, TABLE, None, "tv", jnp.ones(4), 0.1)
