@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.estimates import Estimates, isotonic, no_estimates
+from rlcore.lsd.learned_phases import best_candidate, check_may_idle, never
 from rlcore.lsd.problem import SwitchingBandit
-from rlcore.lsd.random_phase import Phases, asking, draw_phases, turn, virtual_state
+from rlcore.lsd.random_phase import Phases, draw_phases, turn
 from rlcore.lsd.relaxation import relaxation
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
@@ -121,26 +122,3 @@ class ExploreCommit:
     ) -> ExploreCommitState:
         """One round more in the estimates (after the commitment nothing reads them)."""
         return state._replace(estimates=state.estimates.seen(local, played, reward))
-
-
-def check_may_idle(problem: SwitchingBandit) -> None:
-    """Raises: ValueError: a problem whose rounds may not be left empty."""
-    if not problem.allow_idle:
-        raise ValueError(
-            "allow_idle: found False, expected True: this learner leaves rounds empty (`BlockUCB` and `UCBGreedy` play "
-            "in every round)"
-        )
-
-
-def never(problem: SwitchingBandit) -> Phases:
-    """Phases of arms that never ask for a play."""
-    none = jnp.zeros(problem.num_arms, jnp.int32)
-    return Phases(none + 1, none, none)
-
-
-def best_candidate(problem: SwitchingBandit, payoffs: Float[Array, "k S"], phases: Phases) -> Bool[Array, " k"]:
-    """bool[k]: of the arms whose cycles ask for a play the one whose virtual state pays most, if any. Cost: k."""
-    asks, virtual = asking(phases), virtual_state(phases, problem.satiation, problem.num_local)
-    payoff = jnp.take_along_axis(payoffs, virtual[:, None], axis=1)[:, 0]
-    best = jnp.argmax(jnp.where(asks, payoff, -1))
-    return asks & (jnp.arange(problem.num_arms) == best)

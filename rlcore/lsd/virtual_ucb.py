@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.lsd.estimates import Estimates, no_estimates, rising_upper_bound, upper_bound
-from rlcore.lsd.explore_commit import best_candidate, check_may_idle, never
+from rlcore.lsd.learned_phases import best_candidate, check_may_idle, never
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.lsd.random_phase import Phases, draw_phases, turn
 from rlcore.lsd.relaxation import relaxation
