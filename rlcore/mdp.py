@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int
 
 __all__ = [
@@ -74,14 +75,6 @@ class Problem(Protocol):
         """The stationary problem whose kernel is the one of step t."""
 
 
-def _register(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-def _static():
-    return dataclasses.field(default=None, metadata={"static": True})
-
-
 def _scatter(next_state, mass, keep_action: bool):
     """Sum mass[S,A,B] by next state, or by (next state, action)."""
     num_states, num_actions, _ = mass.shape
@@ -91,7 +84,7 @@ def _scatter(next_state, mass, keep_action: bool):
     return jnp.zeros((num_states, num_actions), mass.dtype).at[next_state, actions].add(mass)
 
 
-@_register
+@pytree
 class MDP:
     """A tabular MDP as a list of B outcomes of each pair; build it with `tabular`, `from_dense` or `from_gym`.
 
@@ -112,7 +105,7 @@ class MDP:
     available: Array
     discount: Array
     initial: Array
-    horizon: int | None = _static()
+    horizon: int | None = static(None)
 
     def expected_reward(self) -> Float[Array, "*H S A"]:
         """E[reward | s, a]. Cost: one pass over the outcomes."""
@@ -145,7 +138,7 @@ class MDP:
         return dataclasses.replace(self, next_state=next_state, prob=prob, reward=reward, terminal=terminal)
 
 
-@_register
+@pytree
 class DenseMDP:
     """A tabular MDP as one matrix, for problems where most states follow most pairs; see `dense`, `dense_mdp`.
 
@@ -159,7 +152,7 @@ class DenseMDP:
     available: Array
     discount: Array
     initial: Array
-    horizon: int | None = _static()
+    horizon: int | None = static(None)
 
     def expected_reward(self) -> Float[Array, "*H S A"]:
         """E[reward | s, a]. Cost: none, it is stored."""
@@ -187,7 +180,7 @@ class DenseMDP:
         return dataclasses.replace(self, transition=transition, reward=reward)
 
 
-@_register
+@pytree
 class FunctionMDP:
     """A tabular MDP whose outcomes are computed, never stored; build it with `function_mdp`.
 
@@ -200,7 +193,7 @@ class FunctionMDP:
     available: Array
     discount: Array
     initial: Array
-    horizon: int | None = _static()
+    horizon: int | None = static(None)
 
     def _over_pairs(self, function):
         states, actions = (jnp.arange(n, dtype=jnp.int32) for n in self.available.shape)
@@ -236,7 +229,7 @@ class FunctionMDP:
         return self
 
 
-@_register
+@pytree
 class StickyMDP:
     """A problem in which the action executed before is repeated with some probability; see `sticky`.
 

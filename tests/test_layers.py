@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "tests", "notebooks"}
 FAMILIES = {"distributional", "sqirl", "robust", "lsd", "bq", "nash"}
-SHARED_WITH_FAMILIES = {"mdp", "solver", "planning", "nn", "types", "claims"}
+SHARED_WITH_FAMILIES = {"mdp", "solver", "planning", "nn", "types", "pytree", "claims"}
 # Imported inside the functions of rlcore and envs that use them, because they are slow or need other settings.
 LATE = {"gymnax", "distrax", "xarray", "zarr", "rich", "cloudpickle", "scipy"}
 # For experiments and entry points alone.
@@ -196,3 +196,11 @@ def test_the_bare_packages_import_without_a_plotting_library(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_dataclasses_are_registered_by_our_own_decorator(package):
+    """See rlcore/pytree.py: JAX's own registration lets one class be taken for another."""
+    for path in sources(package):
+        calls = [n for n in ast.walk(tree(path)) if isinstance(n, ast.Attribute) and n.attr == "register_dataclass"]
+        assert not calls, f"{path}: use rlcore.pytree.pytree"

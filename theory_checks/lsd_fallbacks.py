@@ -5,7 +5,6 @@ enumerated. Notation as in lsd.py; V_R is the cycle programme with runs of R pla
 Proofs: docs/proofs/lsd.md.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -29,6 +28,7 @@ from rlcore.lsd import (
 )
 from rlcore.lsd.coupled import CoupledState
 from rlcore.lsd.stretched import StretchedState
+from rlcore.pytree import pytree
 from theory_checks.lsd import LSD, problem_of, random_payoffs
 from theory_checks.lsd_planning import Started, enumerate_draws, phase_mean
 
@@ -285,8 +285,7 @@ def run_length(instance, longest=None):
 # ---- T12: coupled tasks ----------------------------------------------------------------------------------------------
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Uncoupled:
     """Coupled tasks without their first play: the arm has then rested for longer than planned."""
 

@@ -4,7 +4,6 @@ Expectations are exact: every draw of options and phases is enumerated. Notation
 Proofs: docs/proofs/lsd.md.
 """
 
-import dataclasses
 import itertools
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from rlcore.lsd import (
     undominated,
     virtual_value,
 )
+from rlcore.pytree import pytree
 from rlcore.types import Array, PyTree
 from theory_checks.lsd import LSD, SIZES, Instance, monotone_instance, nearby, problem_of
 
@@ -105,8 +105,7 @@ def domination(instance, more=False, lower=0):
 # ---- T6: what random phases earn -------------------------------------------------------------------------------------
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Started:
     """A planner that begins in a given state of its own."""
 
@@ -250,8 +249,7 @@ def random_phases(
     return bounds
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Backfill:
     """Random phases whose empty rounds go to the arm that pays most, asked or not."""
 

@@ -24,6 +24,7 @@ from rlcore.lsd import (
     simulate,
     simulate_restless,
 )
+from rlcore.pytree import pytree
 
 TITLE = "Assumptions broken one at a time: spikes, momentum, interruptions, slow recovery, shared randomness (a study)"
 PRECISION = "float64"
@@ -151,8 +152,7 @@ def _equal_offsets(k, horizon):
     state = planner.init(problem, jax.random.key(0))
     state = state._replace(phases=state.phases._replace(phase=jnp.zeros_like(state.phases.phase)))
 
-    @jax.tree_util.register_dataclass
-    @dataclasses.dataclass(frozen=True)
+    @pytree
     class InStep(RandomPhase):
         def init(self, problem, key):
             return state

@@ -1,6 +1,5 @@
 """Planners without a guarantee, to compare with: greedy, round robin, one arm, the best short cycle, fixed periods."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -11,6 +10,7 @@ from rlcore.lsd.choice import highest
 from rlcore.lsd.joint import joint_actions
 from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
 from rlcore.lsd.relaxation import Relaxation, relaxation
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Int, Key, PyTree
 
 __all__ = [
@@ -29,14 +29,6 @@ TIES = ("random", "first")
 LIMIT = 10_000_000
 
 
-def _register(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
 def _payoffs_at(problem, local):
     return jnp.take_along_axis(problem.payoffs, local[:, None], axis=1)[:, 0]
 
@@ -47,7 +39,7 @@ class _Stateless:
         return ()
 
 
-@_register
+@pytree
 class Greedy(_Stateless):
     """A planner: the arms that pay most now, m in every round, even where they pay 0 and only lose their rest.
 
@@ -56,8 +48,8 @@ class Greedy(_Stateless):
     No constant share of the optimum. Source: definition; the released code of Laforgue et al. draws ties. Cost: k.
     """
 
-    plays: int = _static(1)
-    ties: str = _static("random")
+    plays: int = static(1)
+    ties: str = static("random")
 
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
@@ -69,11 +61,11 @@ class Greedy(_Stateless):
         return highest(_payoffs_at(problem, local), self.plays, noise), state
 
 
-@_register
+@pytree
 class RoundRobin(_Stateless):
     """A planner: arms 0 .. k - 1 in turn, m of them per round. plays: m, static. Source: definition. Cost: k."""
 
-    plays: int = _static(1)
+    plays: int = static(1)
 
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
@@ -84,11 +76,11 @@ class RoundRobin(_Stateless):
         return (jnp.arange(k, dtype=t.dtype) - first) % k < self.plays, state
 
 
-@_register
+@pytree
 class BestFixedArm(_Stateless):
     """A planner: always the arms that pay most when most tired. plays: m, static. Source: definition. Cost: k."""
 
-    plays: int = _static(1)
+    plays: int = static(1)
 
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
@@ -97,7 +89,7 @@ class BestFixedArm(_Stateless):
         return highest(problem.payoffs[:, 0], self.plays), state
 
 
-@_register
+@pytree
 class Calendar(_Stateless):
     """A planner: a fixed cycle of rounds, for ever. actions: bool[n, k], arms played. value: float[], its reward per
     round in the long run. Source: definition. Cost: k."""
@@ -196,7 +188,7 @@ def calibrated_calendar(problem: SwitchingBandit, block: int, order: str = "best
     return best_calendar(problem, block, opening=arms if order == "worst" else arms[::-1])
 
 
-@_register
+@pytree
 class PurelyPeriodic(_Stateless):
     """A planner: every arm asks for a play at fixed phases of its own period; of those that ask, the best paid play.
 
@@ -208,7 +200,7 @@ class PurelyPeriodic(_Stateless):
     idle: Array
     run: Array
     offset: Array
-    plays: int = _static(1)
+    plays: int = static(1)
 
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]

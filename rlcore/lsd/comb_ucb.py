@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rlcore.lsd.block import block_optimum
 from rlcore.lsd.estimates import Estimates, no_estimates, upper_bound
 from rlcore.lsd.problem import SwitchingBandit
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
 __all__ = ["BlockUCB", "calibrated_ucb1", "comb_ucb1", "isi_comb_ucb1"]
@@ -27,8 +28,7 @@ class BlockUCBState(NamedTuple):
     credited: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class BlockUCB:
     """CombUCB1 on blocks; `isi_comb_ucb1`, `comb_ucb1` and `calibrated_ucb1` name the published variants.
 
@@ -41,10 +41,10 @@ class BlockUCB:
     Cost: one `block_optimum` per block, k S per round.
     """
 
-    length: int = dataclasses.field(metadata={"static": True})
-    first: str = dataclasses.field(default="ignored", metadata={"static": True})
-    calibration: str = dataclasses.field(default="none", metadata={"static": True})
-    depth: int | None = dataclasses.field(default=None, metadata={"static": True})
+    length: int = static()
+    first: str = static("ignored")
+    calibration: str = static("none")
+    depth: int | None = static(None)
     confidence: Number = 1.5
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> BlockUCBState:

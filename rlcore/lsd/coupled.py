@@ -4,7 +4,6 @@ An arm of period 8 (idle + 1) asks for both rounds at once and gets both or none
 at least half of the time.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.random_phase import best_filler, draw_options, require_fillers
 from rlcore.lsd.relaxation import Relaxation
 from rlcore.lsd.stretched import others_away, run_relaxation
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = ["Coupled", "CoupledState", "coupled"]
@@ -30,8 +30,7 @@ class CoupledState(NamedTuple):
     slots: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Coupled:
     """Planner: tasks of two plays, exactly `idle` rounds apart; of tasks that begin together the one that pays most.
 

@@ -13,6 +13,7 @@ from rlcore.lsd.learned_phases import best_candidate, check_may_idle, never
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.lsd.random_phase import Phases, draw_phases, turn
 from rlcore.lsd.relaxation import relaxation
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
 __all__ = ["ExploreCommit", "etc_regret_bound", "etc_sweeps", "exploration_sweep"]
@@ -61,8 +62,7 @@ class ExploreCommitState(NamedTuple):
     phases: Phases
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class ExploreCommit:
     """N sweeps over all arms in turn, then the random-phase schedule of the relaxation at the estimated payoffs.
 
@@ -72,9 +72,9 @@ class ExploreCommit:
       to a planner (abstract read). Cost: k S per round, one relaxation.
     """
 
-    horizon: int = dataclasses.field(metadata={"static": True})
-    sweeps: int | None = dataclasses.field(default=None, metadata={"static": True})
-    isotonic: bool = dataclasses.field(default=False, metadata={"static": True})
+    horizon: int = static()
+    sweeps: int | None = static(None)
+    isotonic: bool = static(False)
 
     def explores(self, problem: SwitchingBandit) -> int:
         """Rounds of exploration, N k C. Raises: ValueError: a horizon or number of sweeps below 1."""

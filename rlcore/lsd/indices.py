@@ -4,7 +4,6 @@ An arm alone is a deterministic problem with S states and two actions. At price 
 A(e) = p(e) - l + h(play(e)) - h(idle(e)) more than an idle round, h the relative values at that price.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from rlcore.lsd.choice import highest
 from rlcore.lsd.howard import best_cycles, follow
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
 from rlcore.lsd.relaxation import relaxation
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, Number, PyTree, require_float64
 
 __all__ = [
@@ -170,15 +170,7 @@ def _play_by(problem, table, local, plays, threshold):
     return chosen & (score >= threshold) if problem.allow_idle else chosen
 
 
-def _register(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-@_register
+@pytree
 class AdvantageIndex:
     """A planner: play the arms of largest advantage at one price per play.
 
@@ -190,7 +182,7 @@ class AdvantageIndex:
 
     price: Number | None = None
     threshold: Number = -TIE
-    plays: int = _static(1)
+    plays: int = static(1)
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> PyTree:
         """The advantages, float[k, S]."""
@@ -208,7 +200,7 @@ class AdvantageIndex:
         return _play_by(problem, state, local, self.plays, self.threshold), state
 
 
-@_register
+@pytree
 class WhittlePolicy:
     """A planner: play the arms of largest Whittle index.
 
@@ -218,7 +210,7 @@ class WhittlePolicy:
     """
 
     threshold: Number = -TIE
-    plays: int = _static(1)
+    plays: int = static(1)
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> PyTree:
         """The indices, float[k, S]."""

@@ -4,7 +4,6 @@ No play is ever dropped; the delay of an arm is the number of all events between
 the rounds that the plan leaves empty, a delay is the planned one on average.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 
 from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.relaxation import Options, Relaxation, price_plays
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = [
@@ -122,8 +122,7 @@ class InterleavedState(NamedTuple):
     count: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Interleaved:
     """Planner: arm i has times (offset_i + n) / rate_i, n = 0, 1, ..; round by round the earliest is played.
 

@@ -3,7 +3,6 @@
 Their graph does not depend on payoffs: it is searched on the host, once per size; `jax.vmap` over payoffs shares it.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.problem import SwitchingBandit, initial_state, transition_tables
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree, require_float64
 
 __all__ = [
@@ -136,8 +136,7 @@ def joint_rewards(payoffs: Float[Array, "k S"], states: JointStates) -> Float[Ar
     return payoffs[arms, states.local] @ jnp.asarray(states.actions, payoffs.dtype).T
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class JointPolicy:
     """A planner that looks its joint state up in a table; build it with `joint_policy`.
 

@@ -5,7 +5,6 @@ in v. Chains are independent and know nothing of each other, so too many may ask
 plays, and where payoffs are monotone they are never in a worse state than their virtual twins.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from rlcore.lsd.choice import highest
 from rlcore.lsd.problem import SwitchingBandit, advance
 from rlcore.lsd.relaxation import Occupancy
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = ["RULES", "MarkovSchedule", "MarkovState", "markov_schedule", "play_best"]
@@ -48,8 +48,7 @@ def play_best(
     return highest(rank, min(plays, score.shape[0])) & (rank > -jnp.inf)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class MarkovSchedule:
     """A planner made by `markov_schedule`; it runs in `simulate`, and on random kernels in `simulate_restless`.
 
@@ -62,9 +61,9 @@ class MarkovSchedule:
     chance: Array
     law: Array
     filler: Array
-    plays: int = dataclasses.field(default=1, metadata={"static": True})
-    rule: str = dataclasses.field(default="virtual", metadata={"static": True})
-    safe_fill: bool = dataclasses.field(default=False, metadata={"static": True})
+    plays: int = static(1)
+    rule: str = static("virtual")
+    safe_fill: bool = static(False)
 
     def init(self, problem, key: Key[Array, ""]) -> MarkovState:
         """Virtual states drawn from their law.

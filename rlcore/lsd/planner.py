@@ -1,6 +1,5 @@
 """Which planner for which payoffs, its best draw, and a certificate of what it earns."""
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from rlcore.lsd.random_phase import RandomPhase, require_fillers
 from rlcore.lsd.relaxation import relaxation
 from rlcore.lsd.simulate import Planner, simulate
 from rlcore.lsd.stretched import stretched
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key, Number, PyTree
 
 __all__ = ["BestDraw", "Certificate", "Fixed", "best_of", "candidates", "certify", "plan", "replicate"]
@@ -81,8 +81,7 @@ def plan(problem: SwitchingBandit, plays: int = 1, *, longest: int | None = None
     return max(found.values(), key=lambda planner: float(_guarantee(planner, problem)))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Fixed:
     """Planner: another one whose key is fixed, so that its schedule is deterministic."""
 

@@ -5,12 +5,10 @@ are stored in increasing order as e = 0 .. S - 1: e < L is -(L - e), e >= L is e
 depth M (rest) and L (play), S = L + M. A play after s idle rounds is a play at delay s + 1.
 """
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int
 
 __all__ = [
@@ -31,8 +29,7 @@ STARTS = ("rested", "one", "just")
 CLASSES = ("monotone", "recovering", "arbitrary")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class SwitchingBandit:
     """k arms with S = satiation + M local states each; build it with `from_tables` or `from_delays`.
 
@@ -42,10 +39,10 @@ class SwitchingBandit:
     """
 
     payoffs: Array
-    satiation: int = dataclasses.field(metadata={"static": True})
-    idle_rule: str = dataclasses.field(default="reset", metadata={"static": True})
-    allow_idle: bool = dataclasses.field(default=True, metadata={"static": True})
-    start: str = dataclasses.field(default="rested", metadata={"static": True})
+    satiation: int = static()
+    idle_rule: str = static("reset")
+    allow_idle: bool = static(True)
+    start: str = static("rested")
 
     @property
     def num_arms(self) -> int:

@@ -17,6 +17,7 @@ from rlcore.lsd.guarantee import virtual_value
 from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.relaxation import Relaxation, occupancy, relaxation
 from rlcore.lsd.simulate import Round
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = [
@@ -99,8 +100,7 @@ class RandomPhaseState(NamedTuple):
     key: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RandomPhase:
     """Planner: random phases of a plan, the best `plays` of the arms that ask.
 
@@ -114,10 +114,10 @@ class RandomPhase:
     """
 
     plan: Relaxation
-    plays: int = dataclasses.field(default=1, metadata={"static": True})
-    rule: str = dataclasses.field(default="virtual", metadata={"static": True})
-    safe_fill: bool = dataclasses.field(default=False, metadata={"static": True})
-    frame: int | None = dataclasses.field(default=None, metadata={"static": True})
+    plays: int = static(1)
+    rule: str = static("virtual")
+    safe_fill: bool = static(False)
+    frame: int | None = static(None)
     scores: Array | None = None
 
     def __post_init__(self):

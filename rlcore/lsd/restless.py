@@ -5,7 +5,6 @@ by one uniform number through their quantile functions keep their order: the gua
 over. With independent transitions it does not.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from rlcore.lsd.markov import MarkovSchedule, MarkovState, inverse_cdf, uniform
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
 from rlcore.lsd.simulate import Round, Simulation
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, Int, Key, PyTree
 
 __all__ = ["COUPLINGS", "RestlessBandit", "as_restless", "restless_bandit", "restless_class", "simulate_restless"]
@@ -25,8 +25,7 @@ CLASSES = ("monotone", "arbitrary")
 ROUNDINGS = 4
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RestlessBandit:
     """k arms with S ordered states each; build it with `restless_bandit`.
 

@@ -4,7 +4,6 @@ Every arm repeats its cycle at half its pace, from a random phase. A run begins 
 dropped whole. At half the pace the others are away at least half of the time.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from rlcore.lsd.interleaved import play_rates
 from rlcore.lsd.problem import SwitchingBandit, require_reset
 from rlcore.lsd.random_phase import best_filler, draw_options, require_fillers
 from rlcore.lsd.relaxation import Relaxation, cycle_options, price_plays, run_payoffs
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = ["Stretched", "StretchedState", "run_relaxation", "stretched"]
@@ -45,8 +45,7 @@ class StretchedState(NamedTuple):
     left: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Stretched:
     """Planner: cycles at half pace, one uninterrupted run at a time; of runs that begin together the most valuable.
 

@@ -1,19 +1,16 @@
 """UCB-greedy: the arm of largest upper bound at the state it is in; it plays in every round and plans nothing."""
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 
 from rlcore.lsd.estimates import Estimates, no_estimates, upper_bound
 from rlcore.lsd.problem import SwitchingBandit
+from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
 __all__ = ["UCBGreedy"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class UCBGreedy:
     """confidence: c of the index mean + sqrt(c log t / n); unseen states first, ties to the first arm.
 

@@ -12,6 +12,7 @@ from rlcore.lsd.learned_phases import best_candidate, check_may_idle, never
 from rlcore.lsd.problem import SwitchingBandit
 from rlcore.lsd.random_phase import Phases, draw_phases, turn
 from rlcore.lsd.relaxation import relaxation
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, Number
 
 __all__ = ["VirtualUCB", "virtual_ucb_frame", "virtual_ucb_regret_bound"]
@@ -44,8 +45,7 @@ class VirtualUCBState(NamedTuple):
     phases: Phases
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class VirtualUCB:
     """MV-UCB. horizon: T, static. confidence: float[], factor of the width of the bounds, 1 in the theorem. frame: H,
     static, by `virtual_ucb_frame` where None. monotone: whether bounds use that payoffs are monotone, static.
@@ -57,10 +57,10 @@ class VirtualUCB:
       relaxation (abstract read). Cost: k S per round, one relaxation per frame.
     """
 
-    horizon: int = dataclasses.field(metadata={"static": True})
+    horizon: int = static()
     confidence: Number = 1.0
-    frame: int | None = dataclasses.field(default=None, metadata={"static": True})
-    monotone: bool = dataclasses.field(default=True, metadata={"static": True})
+    frame: int | None = static(None)
+    monotone: bool = static(True)
 
     def frame_length(self, problem: SwitchingBandit) -> int:
         """H. Raises: ValueError: a horizon below 1 or a frame below 2 rounds."""

@@ -7,7 +7,6 @@ would see with a language model: sampled sequences, their token log-probabilitie
 Objectives are those of `objectives.py`.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ from rlcore.nash.game import kl, log_normalise, unregularised_gap, win_probabili
 from rlcore.nash.objectives import Seen
 from rlcore.nash.text import TextGame, paths_of_tree
 from rlcore.nn.transformer import Transformer
+from rlcore.pytree import pytree, static
 from rlcore.solver import iterate
 from rlcore.types import Array, Float, PyTree, RandomKey
 
@@ -38,15 +38,7 @@ class DeepState(NamedTuple):
     count: Array
 
 
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def _solver(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-@_solver
+@pytree
 class DeepNash:
     """Adam on an objective, for a policy that is the reference plus a transformer: a `Solver` for a `TextGame`.
 
@@ -60,12 +52,12 @@ class DeepNash:
     """
 
     objective: PyTree
-    network: Transformer = _static(Transformer(6, 4))
+    network: Transformer = static(Transformer(6, 4))
     learning_rate: Array | float = 5e-4
     decay_steps: Array | float = 1500.0
     decay: Array | float | None = None
-    extragradient: bool = _static(False)
-    refresh: int = _static(100)
+    extragradient: bool = static(False)
+    refresh: int = static(100)
 
     def paths(self, game: TextGame, params: PyTree) -> Float[Array, "n L"]:
         """Token log-probabilities of the policy along all texts."""

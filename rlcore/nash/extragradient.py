@@ -1,14 +1,13 @@
 """Extragradient and optimistic mirror descent: linear last-iterate convergence at a constant step."""
 
-import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame
 from rlcore.nash.mirror_descent import check_step_size, mirror_step
 from rlcore.nash.oracle import Queries, split
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = ["EGPO", "OMWU", "ExtragradientState", "OptimisticMD", "OptimisticState", "egpo_step_size"]
@@ -46,8 +45,7 @@ def egpo_step_size(game: PreferenceGame) -> Float[Array, ""]:
     return 1 / (game.temperature + jnp.max(jnp.abs(game.preference - 0.5)))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class EGPO(Queries):
     """Extragradient preference optimisation: a half step, then a step from the same place against the half step.
 
@@ -83,8 +81,7 @@ class EGPO(Queries):
         return ExtragradientState(log_policy, half_step, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class OptimisticMD(Queries):
     """Extragradient with one preference query per step: twice the present win rates minus the previous ones.
 
@@ -113,8 +110,7 @@ class OptimisticMD(Queries):
         return OptimisticState(log_policy, rates, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class OMWU(OptimisticMD):
     """Optimistic multiplicative weights: `OptimisticMD` without temperature, for the unregularised game.
 

@@ -1,21 +1,19 @@
 """Dynamics whose opponent is not the present policy: best responses, means of the past, averages of logits."""
 
-import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame, log_normalise, mixture_logits, win_rates
 from rlcore.nash.gradient_steps import policy_gradient
 from rlcore.nash.mirror_descent import AverageState, Memoryless, PolicyState, check_step_size, mirror_step
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = ["BestResponse", "EMAState", "FictitiousPlay", "NashEMA", "NashEMAPG", "NashEMAStart"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class BestResponse(Memoryless):
     """Play the best response to the present policy: the iteration pi <- BR(pi) of the regularised game.
 
@@ -30,8 +28,7 @@ class BestResponse(Memoryless):
         return PolicyState(problem.best_response(state.log_policy), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class FictitiousPlay:
     """Best response to the arithmetic mean of all probabilities played so far.
 
@@ -80,8 +77,7 @@ class _Averaged:
         return self.start(problem.reference_logits)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class NashEMA(_Averaged):
     """Mirror descent against the running exponential average of one's logits: Nash-EMA, first reading.
 
@@ -110,8 +106,7 @@ class NashEMA(_Averaged):
         return EMAState(log_policy, average, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class NashEMAStart(_Averaged):
     """Mirror descent against a fixed mixture with the start: Nash-EMA, second reading.
 
@@ -138,8 +133,7 @@ class NashEMAStart(_Averaged):
         return EMAState(mirror_step(problem, state.log_policy, rates, self.step_size), state.anchor, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class NashEMAPG(_Averaged):
     """Policy gradient ascent on P(policy beats opponent) - tau KL, the opponent a running average of one's logits.
 

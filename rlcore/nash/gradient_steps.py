@@ -7,14 +7,13 @@ Gradient descent on the uniform-pair loss "Online IPO 1" is `OMD(sgd_step_size(.
 Nash-MD-PG(c) is `NashMD(rate, mixture=c)`: mirror descent, in `mirror_descent.py`.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame, log_normalise, mixture_logits
 from rlcore.nash.losses import log_ratio
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, Number, RandomKey
 
 __all__ = ["IPO2", "NashMDPG", "OnlineDPO", "policy_gradient", "sgd_step_size"]
@@ -50,8 +49,7 @@ def _opponent(game: PreferenceGame, log_policy: Float[Array, " n"], mixture: Num
     return jax.nn.softmax(mixture_logits(log_policy, game.reference_logits, mixture))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class IPO2(Memoryless):
     """Gradient descent on Online IPO (version 2), or on IPO-MD(c): pairs drawn from the opponent itself.
 
@@ -75,8 +73,7 @@ class IPO2(Memoryless):
         return PolicyState(log_normalise(state.log_policy - self.learning_rate * gradient), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class NashMDPG(Memoryless):
     """Policy gradient ascent on P(policy beats q) - tau KL(policy || reference), q held fixed.
 
@@ -96,8 +93,7 @@ class NashMDPG(Memoryless):
         return PolicyState(log_normalise(state.log_policy + self.learning_rate * gradient), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class OnlineDPO(Memoryless):
     """Gradient descent on online DPO: the logistic loss of tau (r(y) - r(y')) on pairs drawn from the policy.
 

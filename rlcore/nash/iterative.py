@@ -4,7 +4,6 @@ The outer loop of INPO, DNO, DNO-Prct, SPPO and GPO. The inner problem is solved
 network for an epoch: what is left is the method's own error, of its loss and of its samples.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -14,13 +13,10 @@ from rlcore.nash.game import PreferenceGame, log_normalise
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.nash.objectives import Seen
 from rlcore.nash.text import TextGame
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number, PyTree, RandomKey
 
 __all__ = ["IterativePO", "fit_policy"]
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 def fit_policy(
@@ -58,8 +54,7 @@ def fit_policy(
     return moved(jax.lax.fori_loop(0, num_steps, newton, jnp.zeros_like(start)))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class IterativePO(Memoryless):
     """Each step minimises an objective whose comparisons come from the current policy, starting from that policy.
 
@@ -75,7 +70,7 @@ class IterativePO(Memoryless):
 
     objective: PyTree
     ridge: Array | float = 1e-6
-    inner_steps: int = _static(20)
+    inner_steps: int = static(20)
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One outer step.

@@ -4,7 +4,6 @@ Group u earns <p, r_u> and everybody pays temperature KL(p || reference). The du
 convex in one weight per group: its policy is the geometric mixture of the groups' own optimal policies.
 """
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from rlcore.nash.game import kl, log_normalise
 from rlcore.nash.mirror_descent import PolicyState
+from rlcore.pytree import pytree
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT, Solution
 from rlcore.types import Array, Float, Number, RandomKey
 
@@ -227,8 +227,7 @@ def minimax_regret(groups: RewardGroups, weights: Float[Array, " U"]) -> Float[A
     return -groups.temperature * jax.scipy.special.logsumexp(jnp.where(available, mixed, -jnp.inf))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class MaxMinPG:
     """Each step follows the policy gradient of the group that is worst off now; the problem is `RewardGroups`.
 

@@ -7,7 +7,6 @@ added to g changes nothing; with the static field `labels`, g is estimated from 
 promise. Outside it the iterates still are policies but no theorem applies.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from rlcore.nash.game import (
     unregularised_gap,
 )
 from rlcore.nash.oracle import Queries
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, Number, RandomKey
 
 __all__ = [
@@ -102,8 +102,7 @@ def nash_md_schedule(temperature: Number, t: Number) -> Number:
     return 2 / (temperature * (t + 2))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class NashMD(Memoryless, Queries):
     """Nash-MD: mirror descent whose opponent is the geometric mixture of policy and reference.
 
@@ -145,8 +144,7 @@ class NashMD(Memoryless, Queries):
         return PolicyState(log_normalise(centre + step_size * rates), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class OMD(Memoryless, Queries):
     """Online mirror descent against oneself: the explicit step whose opponent is the current policy.
 
@@ -174,8 +172,7 @@ class OMD(Memoryless, Queries):
         return PolicyState(mirror_step(problem, state.log_policy, rates, self.step_size), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class MMD(Memoryless, Queries):
     """Magnetic mirror descent in its own, implicit form: OMD with step h / (1 + h tau), any h > 0.
 
@@ -196,8 +193,7 @@ class MMD(Memoryless, Queries):
         return PolicyState(log_normalise(jnp.where(available, logits, -jnp.inf)), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class MWU(Queries):
     """Multiplicative weights against oneself: no pull to the reference, output the average of probabilities.
 
@@ -233,8 +229,7 @@ class MWU(Queries):
         return AverageState(log_normalise(state.log_policy + self.step_size * rates), average, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class GPO(MWU):
     """General preference optimisation, fitted exactly: multiplicative weights on preference scores, not win rates.
 
@@ -266,8 +261,7 @@ class MagnetState(NamedTuple):
     t: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class MovingMagnetMMD:
     """Magnetic mirror descent whose magnet follows: after each step `magnet <- L((1 - m) magnet + m log_policy)`.
 

@@ -1,12 +1,11 @@
 """Accelerated preference optimisation: momentum on the logits of an iterative method, and its closed form."""
 
-import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame, log_normalise, mixture_logits, win_rates
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float, Int, Number, RandomKey
 
 __all__ = ["APO", "APOState", "apo_gain", "apo_policy"]
@@ -24,8 +23,7 @@ class APOState(NamedTuple):
     t: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class APO:
     """Accelerated preference optimisation: after each update of the policy, extrapolate its logits by `momentum`.
 

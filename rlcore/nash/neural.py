@@ -15,17 +15,10 @@ import jax.numpy as jnp
 
 from rlcore.nash.game import PreferenceGame, geometric_mixture, log_normalise
 from rlcore.nash.oracle import draw_actions
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, PyTree, RandomKey
 
 __all__ = ["Advantage", "NeuralDescent", "NeuralState", "OwnPairs", "UniformPairs", "observe_gaps"]
-
-
-def _static(default=dataclasses.MISSING):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def _solver(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
 def _require(key: RandomKey, samples: int) -> None:
@@ -43,7 +36,7 @@ def _rates(game: PreferenceGame, opponent: Float[Array, " n"]) -> Float[Array, "
     return jnp.matmul(game.preference - 0.5, opponent, precision="highest")
 
 
-@_solver
+@pytree
 class UniformPairs:
     """Squared error on uniform pairs, both judged against an opponent: Online IPO 1, and the step inside EGPO.
 
@@ -56,7 +49,7 @@ class UniformPairs:
     """
 
     mixture: Array | float = 0.0
-    samples: int | None = _static(None)
+    samples: int | None = static(None)
 
     def loss(
         self, key: RandomKey, game: PreferenceGame, log_policy: Float[Array, " n"], opponent: Float[Array, " n"]
@@ -75,7 +68,7 @@ class UniformPairs:
         return jnp.mean((ratio[first] - ratio[second] - gain / game.temperature) ** 2)
 
 
-@_solver
+@pytree
 class OwnPairs:
     """Squared error on pairs from the policy itself: Online IPO 2, or IPO-MD(c) from its mixture with the reference.
 
@@ -86,7 +79,7 @@ class OwnPairs:
     """
 
     mixture: Array | float = 0.0
-    samples: int | None = _static(None)
+    samples: int | None = static(None)
 
     def loss(
         self, key: RandomKey, game: PreferenceGame, log_policy: Float[Array, " n"], opponent: Float[Array, " n"]
@@ -104,7 +97,7 @@ class OwnPairs:
         return jnp.mean((ratio[first] - ratio[second] - gain / game.temperature) ** 2)
 
 
-@_solver
+@pytree
 class Advantage:
     """Policy gradient: log-probabilities of own actions, weighted by the advantage over the opponent less tau r.
 
@@ -117,7 +110,7 @@ class Advantage:
     """
 
     mixture: Array | float = 0.0
-    samples: int | None = _static(None)
+    samples: int | None = static(None)
 
     def loss(
         self, key: RandomKey, game: PreferenceGame, log_policy: Float[Array, " n"], opponent: Float[Array, " n"]
@@ -146,7 +139,7 @@ class NeuralState(NamedTuple):
     t: Array
 
 
-@_solver
+@pytree
 class NeuralDescent:
     """Gradient descent on the sum of an objective over R games, whose policies come from one network.
 
@@ -160,10 +153,10 @@ class NeuralDescent:
     Cost per step: R losses, one pass of the network forward and backward; the extragradient doubles it.
     """
 
-    network: object = _static()
+    network: object = static()
     objective: PyTree = dataclasses.field(default_factory=UniformPairs)
     learning_rate: Array | float = 1e-3
-    extragradient: bool = _static(False)
+    extragradient: bool = static(False)
 
     def policies(self, params: PyTree) -> Float[Array, "R n"]:
         """Log-probabilities of all runs."""

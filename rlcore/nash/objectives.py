@@ -7,7 +7,6 @@ population loss, its measure exact. `DeepNash` trains networks on them, `Iterati
 reference have the size of the policy gradient's, which fixes the factors in front (Adam forgets them).
 """
 
-import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -36,6 +35,7 @@ from rlcore.nash.measure import (
     sampled_tuples,
 )
 from rlcore.nash.text import TextGame, token_mixture
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, RandomKey
 
 __all__ = [
@@ -70,15 +70,7 @@ def _pairs(key, game, log_first, log_second, batch, bernoulli=False):
     return sampled_pairs(key, game.judge, log_first, log_second, batch, bernoulli)
 
 
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def _objective(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-@_objective
+@pytree
 class PolicyGradient:
     """Advantage over a sampled opponent, less the KL cost of the tokens to come: self-play, Nash-MD-PG, best response.
 
@@ -90,10 +82,10 @@ class PolicyGradient:
     """
 
     mixture: Array | float = 0.0
-    batch: int | None = _static(256)
-    token_mixing: bool = _static(True)
-    per_token_kl: bool = _static(False)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    token_mixing: bool = static(True)
+    per_token_kl: bool = static(False)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Its gradient is minus the policy gradient."""
@@ -109,7 +101,7 @@ class PolicyGradient:
         return token_policy_gradient_loss(paths, seen.reference, responses, game.temperature, self.per_token_kl)
 
 
-@_objective
+@pytree
 class PairIPO:
     """Squared error of log-ratio differences on pairs of one's own: Online IPO 2 at mixture 0, IPO-MD above.
 
@@ -119,8 +111,8 @@ class PairIPO:
     """
 
     mixture: Array | float = 0.0
-    batch: int | None = _static(256)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """temperature / 4 times the squared error."""
@@ -130,7 +122,7 @@ class PairIPO:
         return game.temperature / 4 * loss
 
 
-@_objective
+@pytree
 class UniformIPO:
     """Squared error on uniform pairs, both judged against an opponent: Online IPO 1, the step inside EGPO.
 
@@ -140,8 +132,8 @@ class UniformIPO:
     """
 
     mixture: Array | float = 0.0
-    batch: int | None = _static(256)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """temperature / 4 times the squared error."""
@@ -154,15 +146,15 @@ class UniformIPO:
         return game.temperature / 4 * loss
 
 
-@_objective
+@pytree
 class OnlineDPO:
     """Logistic loss on pairs of one's own: no Nash solver, it fits rewards (T13).
 
     batch: pairs, static; bernoulli: static. Source: Rafailov et al. (2023), with pairs from the policy itself.
     """
 
-    batch: int | None = _static(256)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Cross-entropy over 2 temperature."""
@@ -171,7 +163,7 @@ class OnlineDPO:
         return dpo_loss(policy, jnp.sum(seen.reference, axis=1), pairs, game.temperature) / (2 * game.temperature)
 
 
-@_objective
+@pytree
 class INPO:
     """Regression whose minimiser is one mirror-descent step from the anchor.
 
@@ -181,8 +173,8 @@ class INPO:
 
     anchored: ClassVar[bool] = True
     step_size: Array | float = 2.0
-    batch: int | None = _static(256)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Squared error over 4 step sizes."""
@@ -192,7 +184,7 @@ class INPO:
         return loss / (4 * self.step_size)
 
 
-@_objective
+@pytree
 class ScoreRegression:
     """Regression of log-ratios to the anchor on gains against it: SPPO on probabilities, GPO on their logits.
 
@@ -204,9 +196,9 @@ class ScoreRegression:
 
     anchored: ClassVar[bool] = True
     step_size: Array | float = 2.0
-    batch: int | None = _static(256)
-    logits: bool = _static(False)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    logits: bool = static(False)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Squared error over 2 step sizes."""
@@ -221,7 +213,7 @@ class ScoreRegression:
         )
 
 
-@_objective
+@pytree
 class DNO:
     """Cross-entropy of log-ratios to the anchor with win rates against it.
 
@@ -232,8 +224,8 @@ class DNO:
 
     anchored: ClassVar[bool] = True
     scale: Array | float = 0.5
-    batch: int | None = _static(256)
-    bernoulli: bool = _static(False)
+    batch: int | None = static(256)
+    bernoulli: bool = static(False)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Cross-entropy over the scale."""
@@ -245,7 +237,7 @@ class DNO:
         return dno_loss(policy, seen.anchor, pairs, self.scale) / self.scale
 
 
-@_objective
+@pytree
 class DNOPairs:
     """Contrast of the best with the worst of a few samples where they are far apart: DNO-Prct.
 
@@ -257,8 +249,8 @@ class DNOPairs:
     anchored: ClassVar[bool] = True
     scale: Array | float = 0.5
     margin: Array | float = 0.25
-    batch: int | None = _static(256)
-    samples: int = _static(5)
+    batch: int | None = static(256)
+    samples: int = static(5)
 
     def loss(self, key: RandomKey, game: TextGame, paths: Float[Array, "n L"], seen: Seen) -> Float[Array, ""]:
         """Logistic loss over the scale, mean over the pairs kept."""

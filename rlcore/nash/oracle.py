@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.nash.game import PreferenceGame
+from rlcore.pytree import static
 from rlcore.types import Array, Float, Int, Key, RandomKey
 
 __all__ = [
@@ -134,10 +135,6 @@ def query(
     return _estimate(key, preference, opponent, labels, common_opponents)
 
 
-def _static(default):
-    return dataclasses.field(default=default, kw_only=True, metadata={"static": True})
-
-
 @dataclasses.dataclass(frozen=True)
 class Queries:
     """What the methods that ask for win rates share: how they ask. Both fields are static and by keyword.
@@ -145,8 +142,8 @@ class Queries:
     labels: int or None, labels per action and query; None is exact. common_opponents: bool, as in `query`.
     """
 
-    labels: int | None = _static(None)
-    common_opponents: bool = _static(False)
+    labels: int | None = static(None, kw_only=True)
+    common_opponents: bool = static(False, kw_only=True)
 
     def query(self, problem: PreferenceGame, opponent: Float[Array, " n"], key: RandomKey) -> Float[Array, " n"]:
         """`query` of the problem's preference, as the fields say."""

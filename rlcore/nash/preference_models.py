@@ -6,7 +6,6 @@ the number n: then every response has parameters of its own (features are the un
 All fits are pure: jit them, and vmap them over keys, data and numeric hyper-parameters.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 import optax
 
 from rlcore.nash.gpm import gpm_score, logistic
+from rlcore.pytree import pytree, static
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT, Solution
 from rlcore.types import Array, Float, Number, PyTree, RandomKey
 
@@ -172,8 +172,7 @@ def _cross_entropy(score, label):
     return jnp.mean(jax.nn.softplus(-score) * label + jax.nn.softplus(score) * (1 - label))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class BradleyTerry:
     """Scores are differences of rewards, linear in the features: transitive.
 
@@ -247,8 +246,7 @@ def _dtype(features, pairs):
     return pairs.label.dtype if isinstance(features, int) else features.dtype
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class GeneralPreference:
     """Scores are skew-symmetric forms of embeddings, v = network(features): cycles allowed.
 
@@ -258,10 +256,10 @@ class GeneralPreference:
     Parameters: [(matrix, bias), ...]. Source: Zhang et al. (2025), arXiv 2410.02197. Cost: num_steps passes.
     """
 
-    dim: int = dataclasses.field(default=2, metadata={"static": True})
-    hidden: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+    dim: int = static(2)
+    hidden: tuple[int, ...] = static(())
     learning_rate: Array | float = 1e-2
-    num_steps: int = dataclasses.field(default=1000, metadata={"static": True})
+    num_steps: int = static(1000)
 
     def init(self, features: Features, dtype, key: RandomKey) -> PyTree:
         """Random parameters."""
@@ -306,8 +304,7 @@ def _form(v, u):
     return jnp.sum(v[..., 0::2] * u[..., 1::2] - v[..., 1::2] * u[..., 0::2], axis=-1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class PairNetwork:
     """Scores are f(first, second) - f(second, first) with a network f of both feature vectors: any preference.
 
@@ -317,9 +314,9 @@ class PairNetwork:
     Munos et al. (2023), arXiv 2312.00886, made antisymmetric here. Cost: num_steps passes over the pairs.
     """
 
-    hidden: tuple[int, ...] = dataclasses.field(default=(64,), metadata={"static": True})
+    hidden: tuple[int, ...] = static((64,))
     learning_rate: Array | float = 1e-2
-    num_steps: int = dataclasses.field(default=1000, metadata={"static": True})
+    num_steps: int = static(1000)
 
     def init(self, features: Features, dtype, key: RandomKey) -> PyTree:
         """Random parameters; the last vector is small, so that all preferences start near 1/2."""

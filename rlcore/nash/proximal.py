@@ -1,13 +1,12 @@
 """The proximal point method: a sequence of regularised games, each with the last solution as its reference."""
 
-import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from rlcore.nash.equilibrium import equilibrium, equilibrium_error
 from rlcore.nash.game import PreferenceGame
+from rlcore.pytree import pytree, static
 from rlcore.solver import Solver, fixed_point, iterate
 from rlcore.types import Array, Float, RandomKey
 
@@ -28,8 +27,7 @@ class ProximalState(NamedTuple):
     t: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class ProximalPoint:
     """pi <- the equilibrium of the game regularised towards pi itself: COMAL, MPO and Nash-Prox.
 
@@ -50,7 +48,7 @@ class ProximalPoint:
     """
 
     inner: Solver | None = None
-    num_inner: int = dataclasses.field(default=12, metadata={"static": True})
+    num_inner: int = static(12)
     tol: Array | float | None = None
 
     def __post_init__(self):

@@ -4,7 +4,6 @@ All that the likelihood needs of an annotator is how often each response beat ea
 A comparison of a response with itself says nothing, so lists of pairs are padded with those, and none is counted.
 """
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.nash.preference_models import Pairs, bradley_terry, count_wins, pair_data
+from rlcore.pytree import pytree, static
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT
 from rlcore.types import Array, Float, Number, RandomKey
 
@@ -81,8 +81,7 @@ class MixtureState(NamedTuple):
     t: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RewardEM:
     """EM for U groups of Bradley-Terry annotators; the problem is `wins`, float[H, n, n].
 
@@ -95,8 +94,8 @@ class RewardEM:
       against the paper. Cost per step: H U n^2 and U Newton solves of about 10 steps.
     """
 
-    num_groups: int = dataclasses.field(metadata={"static": True})
-    hard: bool = dataclasses.field(default=False, metadata={"static": True})
+    num_groups: int = static()
+    hard: bool = static(False)
     ridge: Array | float = 1e-3
 
     def start(

@@ -6,8 +6,6 @@ probability itself, as in the released simulations of Zhou, Fazel and Du, 2025) 
 Only differences of logits matter, so the state keeps them normalised. r is log policy - log reference.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -16,13 +14,10 @@ from rlcore.nash.game import PreferenceGame, available_actions, log_normalise, m
 from rlcore.nash.losses import log_ratio
 from rlcore.nash.mirror_descent import Memoryless, PolicyState
 from rlcore.nash.oracle import bernoulli, draw_actions
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, RandomKey
 
 __all__ = ["SampledEGPO", "SampledIPO1", "SampledIPO2", "SampledNashMDPG"]
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 def _require(key: RandomKey, samples: int) -> None:
@@ -70,8 +65,7 @@ def _uniform_pair_gradient(
     return _mean_at(y, error, n) - _mean_at(other, error, n)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class SampledIPO1(Memoryless):
     """Online IPO 1 from samples: uniform pairs, a common opponent drawn from the mixture of policy and reference.
 
@@ -85,8 +79,8 @@ class SampledIPO1(Memoryless):
 
     learning_rate: Array | float
     mixture: Array | float = 0.0
-    samples: int = _static(100)
-    soft: bool = _static(True)
+    samples: int = static(100)
+    soft: bool = static(True)
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step on fresh samples."""
@@ -96,8 +90,7 @@ class SampledIPO1(Memoryless):
         return PolicyState(log_normalise(state.log_policy - self.learning_rate * gradient), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class SampledEGPO:
     """EGPO from samples: a half step of `SampledIPO1`, then a step from the same place against the half step.
 
@@ -107,8 +100,8 @@ class SampledEGPO:
     """
 
     learning_rate: Array | float
-    samples: int = _static(100)
-    soft: bool = _static(True)
+    samples: int = static(100)
+    soft: bool = static(True)
 
     def start(self, log_policy: Float[Array, " n"]) -> ExtragradientState:
         """The state before the first step from `log_policy`."""
@@ -132,8 +125,7 @@ class SampledEGPO:
         return ExtragradientState(move(half_key, half_step), half_step, state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class SampledIPO2(Memoryless):
     """Online IPO 2, or IPO-MD(c), from samples: both actions of a pair drawn from the mixture of policy and reference.
 
@@ -144,8 +136,8 @@ class SampledIPO2(Memoryless):
 
     learning_rate: Array | float
     mixture: Array | float = 0.0
-    samples: int = _static(100)
-    soft: bool = _static(True)
+    samples: int = static(100)
+    soft: bool = static(True)
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step on fresh samples."""
@@ -160,8 +152,7 @@ class SampledIPO2(Memoryless):
         return PolicyState(log_normalise(state.log_policy - self.learning_rate * gradient), state.t + 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class SampledNashMDPG(Memoryless):
     """Nash-MD-PG from samples: the policy's own actions, weighted by advantage over the mixture minus the KL's part.
 
@@ -172,8 +163,8 @@ class SampledNashMDPG(Memoryless):
 
     learning_rate: Array | float
     mixture: Array | float = 0.0
-    samples: int = _static(100)
-    soft: bool = _static(True)
+    samples: int = static(100)
+    soft: bool = static(True)
 
     def step(self, problem: PreferenceGame, state: PolicyState, key: RandomKey = None) -> PolicyState:
         """One step on fresh samples."""

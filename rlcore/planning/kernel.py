@@ -6,13 +6,13 @@ then runs over states, and one action's row of values stays in cache. Measured o
 (20000,10,10), (1000000,4,4).
 """
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 
 from rlcore.mdp import MDP, DenseMDP, FunctionMDP, Problem, StickyMDP, deterministic_policy, policy_backup
+from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Int
 
 __all__ = ["ActionMajorMDP", "Kernel", "PolicyKernel", "action_major", "num_terms", "prepare"]
@@ -20,14 +20,6 @@ __all__ = ["ActionMajorMDP", "Kernel", "PolicyKernel", "action_major", "num_term
 # For this many outcomes in all, and up to this many per state, the loop over actions is unrolled: 3 times faster at
 # (1000,10,5); no faster at (20000,10,10), where it costs 1 s of compilation; not worth compiling for tiny problems.
 _UNROLL_OUTCOMES, _UNROLL_PAIRS = (2**11, 2**16), 64
-
-
-def _static(default=None):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def _register(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
 def _weighted_sum(value, next_state, weight):
@@ -39,7 +31,7 @@ def _weighted_sum(value, next_state, weight):
     return functools.reduce(jnp.add, terms)
 
 
-@_register
+@pytree
 class ActionMajorMDP:
     """The twin of an outcome-list MDP that sweeps fastest; it answers as every `Problem` does.
 
@@ -53,7 +45,7 @@ class ActionMajorMDP:
     available: Array
     discount: Array
     initial: Array
-    horizon: int | None = _static()
+    horizon: int | None = static(None)
 
     def expected_reward(self) -> Float[Array, "S A"]:
         """E[reward | s, a], -inf where unavailable. Cost: a transposition."""
@@ -113,7 +105,7 @@ def action_major(mdp: MDP) -> ActionMajorMDP:
     )
 
 
-@_register
+@pytree
 class PolicyKernel:
     """One policy's stationary chain: value <- reward + discount E[value(next)].
 
@@ -153,7 +145,7 @@ class PolicyKernel:
         return jax.vmap(self.expected_next, out_axes=1)(jnp.eye(num_states, dtype=self.reward.dtype))
 
 
-@_register
+@pytree
 class Kernel:
     """A stationary problem ready for sweeps, with what the error bounds need.
 
@@ -169,7 +161,7 @@ class Kernel:
     low: Array
     high: Array
     reward_scale: Array
-    terms: int = _static(1)
+    terms: int = static(1)
 
     @property
     def num_states(self) -> int:

@@ -4,7 +4,6 @@ The three methods share one state (a value, its optimal backup, the greedy actio
 only in how they propose the next value. Each is a solver in the sense of `rlcore.solver`.
 """
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from rlcore.mdp import Problem
 from rlcore.planning.certificate import span_certificate
 from rlcore.planning.evaluation import bicgstab, choose_method, report, solve_by_lu
 from rlcore.planning.kernel import Kernel, prepare
+from rlcore.pytree import pytree, static
 from rlcore.solver import Solution, fixed_point
 from rlcore.types import Array, Float, Int, Number, PyTree, RandomKey
 
@@ -55,20 +55,12 @@ class Plan(NamedTuple):
     action: Int[Array, "S"]
 
 
-def _register(cls):
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
-
-
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
 def _start(kernel: Kernel) -> PlanState:
     value = jnp.zeros(kernel.num_states, kernel.reward.dtype)
     return PlanState(value, *kernel.greedy(value))
 
 
-@_register
+@pytree
 class ValueIteration:
     """v <- T v. One sweep per step; with the span certificate it stops once all states err alike.
 
@@ -89,14 +81,14 @@ class ValueIteration:
         return state._replace(action=problem.greedy(state.value)[1])
 
 
-@_register
+@pytree
 class ModifiedPolicyIteration:
     """v <- T_pi^m T v with pi greedy for v: `partial_sweeps` = m cheap sweeps of one policy per sweep over all actions.
 
     partial_sweeps: static; 0 is value iteration.
     """
 
-    partial_sweeps: int = _static(10)
+    partial_sweeps: int = static(10)
 
     def init(self, problem: Kernel, key: RandomKey) -> PlanState:
         """The value 0 and its backup."""
@@ -113,7 +105,7 @@ class ModifiedPolicyIteration:
         return state
 
 
-@_register
+@pytree
 class PolicyIteration:
     """v <- value of the greedy policy, by a linear solve; an action is switched only where that gains beyond rounding.
 
@@ -124,8 +116,8 @@ class PolicyIteration:
     """
 
     forcing: Number = 1e-3
-    evaluation: str = _static("auto")
-    max_inner: int = _static(500)
+    evaluation: str = static("auto")
+    max_inner: int = static(500)
 
     def init(self, problem: Kernel, key: RandomKey) -> PlanState:
         """The value 0, its backup and its greedy policy."""

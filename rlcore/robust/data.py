@@ -1,6 +1,5 @@
 """Offline trajectories, and what a learner knows of a problem: features and rewards at any state."""
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.pytree import pytree, static
 from rlcore.robust.linear_mdp import LinearMDP, check_laws, check_rewards, kernels
 from rlcore.robust.linear_mdp import rewards as expected_rewards
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree
@@ -15,8 +15,7 @@ from rlcore.types import Array, Bool, Float, Int, Key, PyTree
 __all__ = ["Features", "OfflineData", "Table", "check_coverage", "offline_data", "sample_trajectories", "table"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class OfflineData:
     """K trajectories of H steps from one behaviour policy; build it with `offline_data`.
 
@@ -57,8 +56,7 @@ def offline_data(
     return OfflineData(jnp.asarray(states, kind), jnp.asarray(actions, jnp.int32), jnp.asarray(rewards))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Table:
     """Features and rewards of finitely many states; build it with `table`. features: [S, A, d]; rewards: [H, S, A]."""
 
@@ -75,8 +73,7 @@ class Table:
         return self.features[states]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Features:
     """Features and rewards as functions of one state, for states that cannot be listed.
 
@@ -86,7 +83,7 @@ class Features:
 
     feature: Callable
     rewarded: Callable
-    horizon: int = dataclasses.field(metadata={"static": True})
+    horizon: int = static()
 
     def at(self, states: PyTree) -> Float[Array, "... A d"]:
         """Features of every action at the given states [K, ...]."""

@@ -5,7 +5,6 @@ The robust backup (T V)(s) = max_a r(s, a) + discount * worst case of V is monot
 the discount, as the usual one: the same interval around the fixed point holds.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.mdp import DenseMDP
+from rlcore.pytree import pytree, static
 from rlcore.robust.general import FDivergence
 from rlcore.robust.worst_case import Divergence, check_level, operator
 from rlcore.solver import NOT_FINITE, Solution, fixed_point
@@ -43,12 +43,7 @@ class _State(NamedTuple):
     size: Array
 
 
-def _static(default):
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RobustValueIteration:
     """V <- T V for an adversary at every pair.
 
@@ -56,8 +51,8 @@ class RobustValueIteration:
     """
 
     level: Array
-    divergence: str = _static("tv")
-    constrained: bool = _static(False)
+    divergence: str = static("tv")
+    constrained: bool = static(False)
 
     def q_values(self, problem: DenseMDP, value: Float[Array, " S"]) -> Float[Array, "S A"]:
         """One robust backup, by pair. Cost: S A operators on S states."""
@@ -81,8 +76,7 @@ class RobustValueIteration:
         return state._replace(value=state.backed_up, backed_up=self.backup(problem, state.backed_up))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class ExponentialIteration:
     """Z(s, a) <- E exp(-max_a' [r - discount level log Z](s', a') / level): the KL price as a risk-sensitive problem.
 

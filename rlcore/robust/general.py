@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from rlcore.pytree import pytree
 from rlcore.robust.operators import WorstCase, envelope, shared, support
 from rlcore.types import Array, Float, Number
 
@@ -136,8 +137,7 @@ def _high_side(centre: Float[Array, ""], level: Float[Array, ""]) -> Float[Array
     return centre + 8 * jnp.finfo(centre.dtype).eps * (jnp.abs(centre) + level)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Wasserstein:
     """The Wasserstein-1 distance of a ground cost; cost: float[S, S] >= 0, 0 on the diagonal."""
 

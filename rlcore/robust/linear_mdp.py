@@ -1,19 +1,16 @@
 """The d-rectangular linear MDP: rewards and kernels linear in known features on the simplex, one law per factor."""
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlcore.mdp import DenseMDP
+from rlcore.pytree import pytree
 from rlcore.types import Array, Float
 
 __all__ = ["LinearMDP", "kernels", "linear_mdp", "one_hot", "rewards", "to_mdp"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class LinearMDP:
     """A finite-horizon MDP with P_h(s' | s, a) = <features(s, a), factors_h(., s')>; build it with `linear_mdp`.
 

@@ -1,18 +1,16 @@
 """The loops against hand-rolled Python loops on a linear recursion with a known fixed point."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlcore import solver as solvers
+from rlcore.pytree import pytree
 from rlcore.solver import CONVERGED, NOT_FINITE, STEP_LIMIT, fixed_point, iterate, trace_steps
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Relax:
     """x <- x + rate (target - x), optionally with noise: the smallest honest solver."""
 

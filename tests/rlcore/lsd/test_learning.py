@@ -32,6 +32,7 @@ from rlcore.lsd import (
     virtual_ucb_regret_bound,
 )
 from rlcore.lsd.random_phase import asking, draw_phases, turn, virtual_state
+from rlcore.pytree import pytree
 
 Q = reference()
 KEY = jax.random.key(11)
@@ -214,8 +215,7 @@ def test_virtual_ucb_comes_near_what_it_would_earn_if_it_knew():
     assert 0.5878 * (1 - 4 / 26) - 0.01 < known < 0.5878
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Knowing(VirtualUCB):
     """Virtual UCB that has seen so much of Q that its bounds are the payoffs."""
 

@@ -24,6 +24,7 @@ from rlcore.lsd import (
     replicate,
     simulate,
 )
+from rlcore.pytree import pytree
 
 Q = from_tables(
     [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]],
@@ -84,8 +85,7 @@ def test_certificate():
     assert two.guaranteed >= poisson_alpha(2) * two.upper and two.upper > found.upper
 
     # any planner can be certified; without a proof its guarantee is not a number
-    @jax.tree_util.register_dataclass
-    @dataclasses.dataclass(frozen=True)
+    @pytree
     class First:
         def init(self, problem, key):
             return ()
