@@ -41,24 +41,32 @@ class _Stateless:
 
 @pytree
 class Greedy(_Stateless):
-    """A planner: the arms that pay most now, m in every round, even where they pay 0 and only lose their rest.
+    """A planner: the arms that pay most now, m in every round.
 
-    plays: m, static. ties: "random" or "first", static.
+    plays: m, static. ties: "random" or "first", static. idle_at_zero: static; True leaves out arms that pay 0, which
+    would only lose their rest, False plays them.
 
-    No constant share of the optimum. Source: definition; the released code of Laforgue et al. draws ties. Cost: k.
+    No constant share of the optimum; on blocking arms `idle_at_zero` earns alpha(k, 1) V at least, m = 1
+    (docs/proofs/lsd.md#t8). Source: definition; the released code of Laforgue et al. draws ties and plays always.
+    Cost: k.
     """
 
     plays: int = static(1)
     ties: str = static("random")
+    idle_at_zero: bool = static(False)
 
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Bool[Array, " k"], PyTree]:
-        """Play the largest payoffs. Raises: ValueError: unknown ties."""
+        """Play the largest payoffs. Raises: ValueError: unknown ties; idle_at_zero where idling is forbidden."""
         if self.ties not in TIES:
             raise ValueError(f"ties: found {self.ties!r}, expected one of {TIES}")
+        if self.idle_at_zero and not problem.allow_idle:
+            raise ValueError("idle_at_zero: found True, expected False for a problem that forbids idling")
         noise = jax.random.uniform(key, local.shape, problem.payoffs.dtype) if self.ties == "random" else None
-        return highest(_payoffs_at(problem, local), self.plays, noise), state
+        payoff = _payoffs_at(problem, local)
+        chosen = highest(payoff, self.plays, noise)
+        return chosen & (payoff > 0) if self.idle_at_zero else chosen, state
 
 
 @pytree

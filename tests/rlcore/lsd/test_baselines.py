@@ -11,12 +11,14 @@ from rlcore.lsd import (
     BestFixedArm,
     Greedy,
     RoundRobin,
+    alpha,
     best_calendar,
     calibrated_calendar,
     from_delays,
     from_tables,
     optimal_average,
     purely_periodic,
+    relaxation,
     simulate,
 )
 
@@ -77,6 +79,34 @@ def test_greedy_is_trapped():
     problem = bandit([[0.05], [0.95]], [[0.05, 0.05], [0.1, 0.1]])
     assert np.all(RUN(problem, Greedy(), KEY)[1:] == 0.1)
     np.testing.assert_allclose(best_calendar(problem, 2).value, 0.5, rtol=0, atol=EXACT)
+
+
+def test_greedy_may_leave_rounds_empty_where_nothing_pays():
+    # Two arms that pay 1 at delays of at least 3: played at 0, the first one never rests again.
+    problem = from_delays(jnp.asarray([[0.0, 0.0, 1.0]] * 2))
+    idle = Greedy(ties="first", idle_at_zero=True)
+    assert RUN(problem, idle, KEY).tolist() == [1, 1, 0] * 200
+    assert RUN(problem, Greedy(ties="first"), KEY).tolist() == [1, 1, 0, 0, 1, 0] + [0, 1, 0] * 198
+    played = lambda planner, steps: simulate(problem, planner, steps, KEY, observe=lambda _, r: r.played).trace  # noqa: E731
+    assert played(idle, 3).tolist() == [[True, False], [False, True], [False, False]]
+    # Of two plays a round both are made where both arms pay, none where neither does.
+    both = played(Greedy(plays=2, idle_at_zero=True), 4)
+    assert both.tolist() == [[True, True], [False, False], [False, False], [True, True]]
+    # Where every payoff is positive the option changes nothing.
+    np.testing.assert_array_equal(RUN(reference(), idle, KEY), RUN(reference(), Greedy(ties="first"), KEY))
+
+
+@pytest.mark.parametrize("delays", [(2, 3, 6), (3, 4, 4), (5, 5, 5), (2, 2, 2)])
+def test_greedy_on_blocking_arms_keeps_its_share(delays):
+    table = [
+        [reward if d >= due else 0.0 for d in range(1, 7)] for due, reward in zip(delays, (0.4, 1, 0.7), strict=True)
+    ]
+    problem = from_delays(jnp.asarray(table))
+    trace = RUN(problem, Greedy(ties="first", idle_at_zero=True), KEY)
+    np.testing.assert_array_equal(trace[-120:-60], trace[-60:])  # whole periods
+    earned = trace[-60:].mean()
+    assert earned >= alpha(3) * relaxation(problem).value - EXACT
+    assert earned <= optimal_average(problem).upper + EXACT
 
 
 def test_several_plays_and_random_ties():
@@ -183,6 +213,10 @@ def test_purely_periodic_fills_every_round_where_it_must():
         (lambda p: best_calendar(p, 2, opening=[0, 3]), r"opening: found \[0, 3\], expected arms in 0 .. 2"),
         (lambda p: calibrated_calendar(p, 2, "random"), "order: found 'random', expected 'worst' or 'best'"),
         (lambda p: simulate(p, Greedy(ties="last"), 3, KEY), "ties: found 'last', expected one of"),
+        (
+            lambda p: simulate(reference(allow_idle=False), Greedy(idle_at_zero=True), 3, KEY),
+            "idle_at_zero: found True, expected False for a problem that forbids idling",
+        ),
     ],
 )
 def test_bad_input(call, message):
