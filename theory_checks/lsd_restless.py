@@ -1,9 +1,11 @@
 """Markov virtual schedules: switching arms under either idle rule (T6), and restless arms with random states (T15).
 
-Two arms and one play per round, so that the joint law of both virtual and both real states is followed exactly.
+Two or three arms and one play per round, so that the joint law of all virtual and all real states is followed exactly.
 Notation as in lsd.py and lsd_planning.py. Proofs: docs/proofs/lsd.md.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -47,12 +49,17 @@ def together(virtual, real, mirrored):
     return jnp.maximum(top - jnp.maximum(low_v[:, None, :, None], low_e[None, :, None, :]), 0.0)
 
 
-def schedule_mean(problem, schedule, start, horizon, mirrored=True):
-    """E of the total of a Markov schedule on two restless arms over T rounds, one play each, ranked by virtual payoffs.
+def along(arm, k, table):
+    """A vector as an array of k axes that changes along one of them."""
+    return table.reshape([-1 if i == arm else 1 for i in range(k)])
 
-    start: int[2], real states; virtual ones are drawn from the schedule's law.
+
+def schedule_mean(problem, schedule, start, horizon, mirrored=True):
+    """E of the total of a Markov schedule over T rounds, one play each, ranked by virtual payoffs, by the joint law.
+
+    start: int[k], real states; virtual ones are drawn from the schedule's law. An axis of the law is an arm's (v, e).
     """
-    _, s = problem.payoffs.shape
+    k, s = problem.payoffs.shape
     moves = [
         {
             (asked, played): together(
@@ -60,32 +67,36 @@ def schedule_mean(problem, schedule, start, horizon, mirrored=True):
             ).reshape(s * s, s * s)
             for asked, played in COMBINATIONS
         }
-        for i in range(2)
+        for i in range(k)
     ]
-    flat = lambda table, real: jnp.repeat(table, s) if not real else jnp.tile(table, s)  # noqa: E731
-    chance = [flat(schedule.chance[i], False) for i in range(2)]
-    score = [flat(problem.payoffs[i], False) for i in range(2)]
-    paid = [flat(problem.payoffs[i], True) for i in range(2)]
-    first = jnp.where(score[0][:, None] >= score[1][None, :], 1.0, 0.0)  # where both ask, whether the first one plays
-    both = chance[0][:, None] * chance[1][None, :]
-    cases = [
-        ((0, 0), (0, 0), (1 - chance[0])[:, None] * (1 - chance[1])[None, :]),
-        ((1, 1), (0, 0), chance[0][:, None] * (1 - chance[1])[None, :]),
-        ((0, 0), (1, 1), (1 - chance[0])[:, None] * chance[1][None, :]),
-        ((1, 1), (1, 0), both * first),
-        ((1, 0), (1, 1), both * (1 - first)),
-    ]
+    chance = [along(i, k, jnp.repeat(schedule.chance[i], s)) for i in range(k)]
+    score = [along(i, k, jnp.repeat(problem.payoffs[i], s)) for i in range(k)]
+    paid = [along(i, k, jnp.tile(problem.payoffs[i], s)) for i in range(k)]
+    cases = []  # (who asks, who is played, chance of that by joint state)
+    for asks in itertools.product((0, 1), repeat=k):
+        weight = math.prod(chance[i] if asks[i] else 1 - chance[i] for i in range(k))
+        asking = [i for i in range(k) if asks[i]]
+        for best in asking:
+            # Of equal scores the first arm's counts.
+            rivals = [score[best] > score[i] if i < best else score[best] >= score[i] for i in asking if i != best]
+            cases.append((asks, best, math.prod(rivals, start=1.0) * weight))
+        if not asking:
+            cases.append((asks, None, weight))
 
     def step(law, _):
         reward, after = 0.0, 0.0
-        for one, two, weight in cases:
+        for asks, best, weight in cases:
             mass = law * weight
-            reward += jnp.sum(mass * (one[1] * paid[0][:, None] + two[1] * paid[1][None, :]))
-            after += jnp.einsum("ab,ac,bd->cd", mass, moves[0][one], moves[1][two], precision="highest")
+            if best is not None:
+                reward += jnp.sum(mass * paid[best])
+            for i in range(k):
+                # The first axis is summed out and the next state's becomes the last: after k of them, all are in order.
+                mass = jnp.tensordot(mass, moves[i][asks[i], int(i == best)], axes=(0, 0), precision="highest")
+            after += mass
         return after, reward
 
-    begin = [(schedule.law[i][:, None] * (jnp.arange(s) == start[i])[None, :]).reshape(-1) for i in range(2)]
-    _, rewards = jax.lax.scan(step, begin[0][:, None] * begin[1][None, :], None, length=horizon)
+    begin = [(schedule.law[i][:, None] * (jnp.arange(s) == start[i])[None, :]).reshape(-1) for i in range(k)]
+    _, rewards = jax.lax.scan(step, math.prod(along(i, k, x) for i, x in enumerate(begin)), None, length=horizon)
     return jnp.sum(rewards)
 
 
@@ -141,11 +152,12 @@ def tiring_at_once(key, k, recovery, satiation, idle_rule):
 
 
 PAIRS = [{"k": 2, "recovery": 2, "satiation": 2, "idle_rule": rule} for rule in ("reset", "decrement")]
+TRIPLE = {"k": 3, "recovery": 1, "satiation": 2, "idle_rule": "decrement"}
 
 
 @statement(
     "lsd/T6.markov",
-    "MON, either rule: the Markov schedule earns >= T V_virt >= alpha T V, less k max p from +1 (reset: or from -1)",
+    "MON, either rule, k = 2, 3: Markov schedules earn >= T V_virt >= alpha T V, less k max p from +1 (reset: or -1)",
     falsifiers=[
         Falsifier(
             "under decrement no arm starts tired (all just played)",
@@ -166,7 +178,7 @@ PAIRS = [{"k": 2, "recovery": 2, "satiation": 2, "idle_rule": rule} for rule in 
     proof="docs/proofs/lsd.md#t15",
     generator=monotone_instance,
     project=nearby,
-    cases=PAIRS,
+    cases=[*PAIRS, TRIPLE],
 )
 def markov_schedules(instance, start=None, turned=False, horizon=24):
     problem = instance.problem
@@ -184,7 +196,7 @@ def markov_schedules(instance, start=None, turned=False, horizon=24):
     for name in safe if start is None else (start,):
         earned = schedule_mean(arms, schedule, initial_state(problem, name), horizon)
         lost = 0.0 if name == "rested" else k * jnp.max(problem.payoffs)
-        # Laws of S^4 states are summed in every round.
+        # Laws of S^2k states are summed in every round.
         bounds.append(Bound(horizon * virtual - lost, earned, 4.0 * k * horizon))
     return bounds
 
@@ -193,21 +205,30 @@ def markov_schedules(instance, start=None, turned=False, horizon=24):
 
 
 class Restless(NamedTuple):
-    """Two restless arms of three ordered states."""
+    """Restless arms of three ordered states."""
 
     problem: RestlessBandit
 
 
-def restless_instance(key):
+def restless_instance(key, k):
     """The generator of envs: kernels of Dirichlet(0.7) rows, sorted; squares of uniforms as payoffs."""
-    return Restless(restless_monotone(key, 2, 3))
+    return Restless(restless_monotone(key, k, 3))
 
 
-def persistent_instance(key):
+def persistent_instance(key, k):
     """Arms that no play changes, that stay with probability 0.85 to 0.95, and pay in the best state alone."""
-    stay = 0.85 + 0.1 * jax.random.uniform(key, (2, 1, 1))
+    stay = 0.85 + 0.1 * jax.random.uniform(key, (k, 1, 1))
     law = jnp.where(jnp.eye(3, dtype=bool)[None], stay, (1 - stay) / 2)
-    return Restless(RestlessBandit(law, law, jnp.tile(jnp.array([[0.0, 0.0, 1.0]]), (2, 1))))
+    return Restless(RestlessBandit(law, law, jnp.tile(jnp.array([[0.0, 0.0, 1.0]]), (k, 1))))
+
+
+def tired_by_play(key, k):
+    """Persistent arms that a play in any state may, with probability 0.05 to 0.15, throw down to the worst."""
+    law_key, fall_key = jax.random.split(key)
+    arms = persistent_instance(law_key, k).problem
+    fall = 0.05 + 0.1 * jax.random.uniform(fall_key, (k, 1, 1))
+    worst = jnp.zeros(3).at[0].set(1.0)
+    return Restless(RestlessBandit((1 - fall) * arms.idle + fall * worst, arms.idle, arms.payoffs))
 
 
 def stationary(kernel):
@@ -227,10 +248,11 @@ POLICIES = np.array([[b >> e & 1 for e in range(3)] for b in range(8)], bool)  #
 
 
 def restless_plan(problem):
-    """(value, Occupancy) of the occupation programme of two arms, one play: the best of all its vertices.
+    """(value, Occupancy) of the occupation programme for one play a round: the best of all its vertices.
 
     At a vertex each arm follows a deterministic policy, or one arm mixes two so that plays are used up.
     """
+    k = problem.payoffs.shape[0]
 
     def extreme(play, idle, payoff):
         law = jax.vmap(lambda plays: stationary(jnp.where(plays[:, None], play, idle)))(POLICIES)
@@ -238,36 +260,39 @@ def restless_plan(problem):
         return law - played, played, played @ payoff, jnp.sum(played, axis=1)
 
     rest, played, rate, load = jax.vmap(extreme)(problem.play, problem.idle, problem.payoffs)
-    fixed, one, two = (x.ravel() for x in np.meshgrid(range(8), range(8), range(8), indexing="ij"))
+    *fixed, one, two = jnp.asarray(list(itertools.product(range(8), repeat=k + 1))).T
 
-    def mixed(mixing, other):
+    def mixed(mixing):
         # Policy `one` with weight w, `two` with the rest; w = 1 is no mixture.
-        room = 1 - load[other][fixed] - load[mixing][two]
+        others = [i for i in range(k) if i != mixing]
+        others_load = sum(load[i][at] for i, at in zip(others, fixed, strict=True))
         spread = load[mixing][one] - load[mixing][two]
+        room = 1 - others_load - load[mixing][two]
         w = jnp.where(one == two, 1.0, room / jnp.where(spread > 0, spread, 1.0))
-        total = load[other][fixed] + w * load[mixing][one] + (1 - w) * load[mixing][two]
+        total = others_load + w * load[mixing][one] + (1 - w) * load[mixing][two]
         feasible = (w >= 0) & (w <= 1) & ((spread > 0) | (one == two)) & (total <= 1 + 1e-12)
-        value = rate[other][fixed] + w * rate[mixing][one] + (1 - w) * rate[mixing][two]
-        value = jnp.where(feasible, value, -1.0)
+        value = sum(rate[i][at] for i, at in zip(others, fixed, strict=True))
+        value = jnp.where(feasible, value + w * rate[mixing][one] + (1 - w) * rate[mixing][two], -1.0)
         at = jnp.argmax(value)
-        join = lambda table: jnp.stack(  # noqa: E731
-            [
-                table[other][fixed[at]],
-                w[at] * table[mixing][one[at]] + (1 - w[at]) * table[mixing][two[at]],
-            ]
-        )
-        order = jnp.array([1, 0]) if other == 1 else jnp.array([0, 1])
-        return value[at], join(rest)[order], join(played)[order]
 
-    fixed, one, two = (jnp.asarray(x) for x in (fixed, one, two))
-    first, second = mixed(0, 1), mixed(1, 0)
-    value, rests, plays = jax.tree.map(lambda a, b: jnp.where(first[0] >= second[0], a, b), first, second)
-    return value, Occupancy(rests, plays)
+        def join(table):
+            rows = [table[i][x[at]] for i, x in zip(others, fixed, strict=True)]
+            rows.insert(mixing, w[at] * table[mixing][one[at]] + (1 - w[at]) * table[mixing][two[at]])
+            return jnp.stack(rows)
+
+        return value[at], join(rest), join(played)
+
+    value, rests, plays = jax.tree.map(lambda *x: jnp.stack(x), *[mixed(i) for i in range(k)])
+    best = jnp.argmax(value)
+    return value[best], Occupancy(rests[best], plays[best])
+
+
+ARMS = [{"k": 2}, {"k": 3}]
 
 
 @statement(
     "lsd/T15",
-    "Stochastically monotone arms, rest above play, one uniform moves an arm and its virtual twin: >= alpha(k, 1) T V",
+    "k = 2, 3 stochastically monotone arms, rest above play; one number moves arm and twin: >= alpha(k, 1) T V",
     falsifiers=[
         Falsifier(
             "one uniform number moves both (independent ones)",
@@ -276,20 +301,30 @@ def restless_plan(problem):
             generator=persistent_instance,
             setting={"horizon": 40},
         ),
-        Falsifier("rest leads higher than play (the kernels change places)", {"swapped": True}, share=0.3),
+        Falsifier(
+            "rest leads higher than play (the kernels change places)",
+            {"swapped": True},
+            share=0.9,
+            generator=tired_by_play,
+            cases=ARMS[:1],
+            setting={"horizon": 200},
+        ),
     ],
     origin=derived_here("docs/proofs/lsd.md, T15; restless arms go beyond the source", LSD),
     proof="docs/proofs/lsd.md#t15",
     generator=restless_instance,
+    cases=ARMS,
 )
 def mirrored_arms(instance, mirrored=True, swapped=False, horizon=24):
     problem = instance.problem
+    k, s = problem.payoffs.shape
     if swapped:
         problem = RestlessBandit(problem.idle, problem.play, problem.payoffs)
     value, rates = restless_plan(problem)
     virtual = top_mean(problem.payoffs, rates.play)
-    earned = schedule_mean(problem, markov_schedule(rates), jnp.full(2, 2), horizon, mirrored)
+    earned = schedule_mean(problem, markov_schedule(rates), jnp.full(k, s - 1), horizon, mirrored)
     return [
-        Bound(alpha(2) * value, virtual, 4.0, trivial=value),
-        Bound(horizon * virtual, earned, 8.0 * horizon),
+        Bound(alpha(k) * value, virtual, 2.0 * k, trivial=value),
+        # Laws of S^2k states are summed in every round.
+        Bound(horizon * virtual, earned, 4.0 * k * horizon),
     ]

@@ -46,12 +46,12 @@ def test_enumerated_phases_agree_with_simulated_ones(rule):
     close(totals(jax.random.split(KEY, 20_000)), exact)
 
 
-@pytest.mark.parametrize("mirrored", [True, False])
-def test_followed_laws_agree_with_simulated_restless_arms(mirrored):
-    problem = lsd_restless.restless_instance(KEY).problem
+@pytest.mark.parametrize(("k", "mirrored"), [(2, True), (2, False), (3, True)])
+def test_followed_laws_agree_with_simulated_restless_arms(k, mirrored):
+    problem = lsd_restless.restless_instance(KEY, k).problem
     _, rates = lsd_restless.restless_plan(problem)
     schedule = markov_schedule(rates)
-    exact = jax.jit(lambda: lsd_restless.schedule_mean(problem, schedule, jnp.full(2, 2), 15, mirrored))()
+    exact = jax.jit(lambda: lsd_restless.schedule_mean(problem, schedule, jnp.full(k, 2), 15, mirrored))()
 
     def run(key):
         coupling = "mirrored" if mirrored else "independent"
@@ -63,14 +63,14 @@ def test_followed_laws_agree_with_simulated_restless_arms(mirrored):
 def test_plans_from_extreme_points_are_those_of_the_programmes():
     for i in range(6):
         key = jax.random.fold_in(KEY, i)
-        problem = lsd_restless.restless_instance(key).problem
+        problem = lsd_restless.restless_instance(key, 2 + i % 2).problem
         value, rates = lsd_restless.restless_plan(problem)
         # HiGHS stops at 1e-10 per row
         assert np.isclose(value, occupation_programme(problem).value, atol=1e-8, rtol=0)
         assert float(jnp.sum(rates.play)) <= 1 + 1e-12
         assert np.isclose(jnp.sum(rates.play * problem.payoffs), value, atol=1e-14, rtol=0)
         for rule in ("reset", "decrement"):
-            problem = lsd.monotone_instance(key, 2, 2, 3, rule).problem
+            problem = lsd.monotone_instance(key, 2 + i % 2, 2, 3, rule).problem
             value, gap, rates = lsd_restless.occupation_plan(problem)
             assert abs(gap) < 1e-14
             assert np.isclose(value, occupation_programme(problem).value, atol=1e-8, rtol=0)
