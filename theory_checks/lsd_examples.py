@@ -28,7 +28,7 @@ def greedy_average(problem):
 
 
 class Trap(NamedTuple):
-    """epsilon: float[], in (0, 0.3)."""
+    """epsilon: float[], in (0, 0.3), below 0.95 / 3."""
 
     epsilon: Array
 
@@ -40,7 +40,7 @@ def trap_instance(key):
 
 @statement(
     "lsd/T8",
-    "Arms of eps, and of 0.95 (rested) or 2 eps (tired): greedy earns 2 eps a round, the optimum is (0.95 + eps) / 2",
+    "Arms of eps <= 0.95 / 3, and of 0.95 (rested) or 2 eps (tired): greedy earns 2 eps, the optimum (0.95 + eps) / 2",
     falsifiers=[
         Falsifier("the tired arm still pays more than the other (half as much)", {"tired": 0.5}, share=0.9),
         Falsifier("one play tires the arm (it pays 0.95 all the same)", {"tires": False}, share=0.9),

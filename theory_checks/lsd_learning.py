@@ -146,7 +146,8 @@ def binomial_table(chance, count):
 
 @statement(
     "lsd/T13",
-    "Explore, then commit, k = 2, M = L = 1, T = 3 10^4: alpha T V - E[reward] <= N k C + (1 + alpha) eps T + k + 2",
+    "MON, rewards seen as they are; explore, then commit, k = 2, M = L = 1, T = 3 10^4: "
+    "alpha T V - E[reward] <= N k C + (1 + alpha) eps T + k + 2",
     falsifiers=[
         Falsifier(
             "rewards are seen as they are (those of arm 0 divided by 100)",
@@ -231,7 +232,7 @@ def narrow_steps(key, k, recovery, satiation):
 
 
 @statement(
-    "lsd/T14",
+    "lsd/T14.frame",
     "MON, bounds within 2c: a frame of MV-UCB earns >= (H - 1) alpha V - k - E sum of 2c at the states played, H = 25",
     falsifiers=[
         Falsifier(
