@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import resource
 import sys
 import time
 
@@ -212,6 +213,8 @@ def main(kind: str, name: str, path: str, seconds: float, answers: str) -> None:
             row = {"method": method, "compile_s": compiled, "median_s": float(np.median(times)), "min_s": min(times)}
             row |= {"processor_s": used, "repeats": len(times), "units": int(units), "bytes": memory, "answer": place}
             row["load"] = os.getloadavg()[0]
+            # Of the whole process until now: Python, JAX and the instance are in it.
+            row["peak"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         except Exception as error:  # a peer's failure is a row of the table, not the end of it
             row = {"method": method, "error": f"{type(error).__name__}: {str(error)[:120]}"}
         print(json.dumps({"peer": name, "version": version} | row), flush=True)

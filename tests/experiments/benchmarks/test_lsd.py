@@ -42,7 +42,7 @@ def rows_of(tmp_path, answers):
         place = tmp_path / f"{number}.npy"
         np.save(place, np.asarray(answer))
         rows.append({"peer": peer, "version": "1", "method": "x", "answer": str(place), "median_s": 1.0 + number})
-        rows[-1] |= {"units": len(answer), "processor_s": 1.0, "compile_s": 0.0, "bytes": None}
+        rows[-1] |= {"units": len(answer), "processor_s": 1.0, "compile_s": 0.0, "bytes": None, "peak": 2**30}
     return [*rows, {"peer": "absent", "method": "-", "error": "stopped at 1 s"}]
 
 
@@ -66,3 +66,23 @@ def test_means_must_agree_and_bounds_be_tight(tmp_path):
     lsd.judge("exact", rows)
     assert [row.get("counts") for row in rows] == [True, False, False, None]
     assert "bounds 1e-10 apart" in lsd.table("a case", rows)
+
+
+def test_what_was_asked_is_met_or_not(tmp_path):
+    case = "relaxation, 10 000 problems of 16 arms"
+    right = np.array([0.1, 0.2, 0.3])
+    rows = rows_of(tmp_path, [("rlcore", right), ("SciPy", right[:2]), ("SciPy", [0.5])])
+    rows[1]["median_s"] = 50.0  # 25 s a problem against a third of one
+    lsd.judge("relaxation", rows)
+    told = lsd.reached(case, rows)
+    assert told[0].endswith(": 1, asked below 3: met") and told[1].endswith(": 75, asked at least 30: met")
+    rows[0]["median_s"] = 3.0
+    assert lsd.reached(case, rows)[0].endswith(": 3, asked below 3: NOT MET")
+    assert lsd.reached("relaxation, 10 000 arms", rows)[1] == "- peak GiB: 1, asked below 2: met"
+    rows[0]["peak"] = 2**31
+    assert lsd.reached("relaxation, 10 000 arms", rows)[1].endswith(": 2, asked below 2: NOT MET")
+    # Answers that do not count, and solvers that did not run, meet nothing.
+    rows[0]["counts"] = False
+    assert [line.endswith("NOT MET") for line in lsd.reached(case, rows)] == [True, True]
+    assert lsd.reached("a quick case", rows) == []
+    assert "NOT MET" in lsd.table(case, rows) and set(lsd.ASKED) == set(lsd.CASES)
