@@ -269,10 +269,11 @@ def plot(data):
             if j + columns >= len(names):
                 axis.set_xlabel("ratio")
                 axis.tick_params(labelbottom=True)
+        told = "greedy: the arm that pays most now, and none where all pay 0"
+        told += " (on spike and momentum: for ever)" if {"spike", "momentum"} <= set(names) else ""
         figure.legend(
-            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title_fontsize=8,
-            title="greedy: the arm that pays most now, and none where all pay 0 (on spike and momentum: for ever)",
-        )  # fmt: skip
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=told, title_fontsize=8
+        )
         arms = sorted(set(data["arms"].values.tolist()))
         figure.suptitle(
             f"A study: {data.sizes['instance']} instances per family, k in {arms}; planner: random phases where "
