@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from envs.switching_bandits import reference, uniform
 from experiments import figures
@@ -91,24 +92,31 @@ def plot(data):
     """A panel per start: V_T / (T V) of Q and of random instances, under (T + s0) / T."""
     t = data["rounds"].values
     with figures.style():
-        figure, axes = figures.subplots(1, 2, width=8.0, height=3.1, sharey=True)
+        figure, axes = figures.subplots(1, 2, width=7.5, height=3.4, sharey=True)
         for axis, start in zip(axes, data["start"].values, strict=True):
             ratio = (data["total"] / data["value"] / data["rounds"]).sel(start=start).transpose("rounds", "instance")
             low, high = ratio.min("instance"), ratio.max("instance")
             axis.fill_between(t, low, high, color=figures.COLOURS[0], alpha=0.2, linewidth=0, label="random, range")
             axis.plot(t, ratio.median("instance"), label="random, median", **figures.line_style(0))
             known = data["known"].sel(start=start) / t / data["known_value"].item()
-            axis.plot(t, known, label="instance Q", **figures.line_style(1))
+            axis.plot(t, known, label="instance $Q$", **figures.line_style(1))
             axis.plot(t, (t + STARTS[str(start)]) / t, label="$(T + s_0) / T$", **figures.line_style(2))
             axis.axhline(1, color="black", linewidth=0.6)
             listed = [
                 (int(name.split()[2]), ref.value) for name, ref in REFERENCES.items() if name.endswith(f"from {start}")
             ]
             at = np.array(listed)
-            axis.plot(at[:, 0], at[:, 1] / at[:, 0] / 0.68, "kx", markersize=5, label="prototype")
+            axis.plot(at[:, 0], at[:, 1] / at[:, 0] / 0.68, "kx", markersize=6, zorder=3, label="prototype, $Q$")
             axis.set(xscale="log", xlabel="rounds $T$", title=f'start "{start}", $s_0 = {STARTS[str(start)]}$')
-            axis.set_ylim(0.4, 2.2)
-        axes[0].set_ylabel("exact optimum / ($T$ x relaxation)")
+            # From 0.4 of the relaxation to the bound at T = 1: nothing is cut off.
+            axis.set(yscale="log", ylim=(0.4, 5.3))
+            axis.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.5, 2, 3, 5]))
+            axis.yaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_major_formatter("{x:g}")
+        axes[0].set_ylabel(r"exact optimum / ($T \times$ relaxation)")
         axes[1].legend()
-        figure.suptitle(f"A study: Q and {data.sizes['instance']} random instances, k = 3, M = 4, L = 2", fontsize=9)
+        figure.suptitle(
+            f"A study: $Q$ and {data.sizes['instance']} random instances, $k = 3$, $M = 4$, $L = 2$", fontsize=9
+        )
     return figure

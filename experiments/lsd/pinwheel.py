@@ -85,17 +85,16 @@ def measured(data):
 def plot(data):
     """Left, optimum over relaxation against the density sum 1 / D; right, both, for the instances listed before."""
     with figures.style():
-        figure, (left, right) = figures.subplots(1, 2, width=8.5, height=3.2)
+        figure, (left, right) = figures.subplots(1, 2, width=7.5, height=3.9)
         ratio = (data["lower"] / data["value"]).values
         for i, k in enumerate(sorted(set(data["arms"].values.tolist()))):
             here = data["arms"].values == k
             left.plot(
                 data["density"].values[here], ratio[here], "os^"[i % 3], color=figures.COLOURS[i], markersize=4,
-                alpha=0.6, label=f"k = {k}, {here.sum()} instances",
+                alpha=0.6, label=f"$k = {k}$, {here.sum()} instances",
             )  # fmt: skip
-        left.axvline(1, color="black", linewidth=0.8)
-        left.set(xlabel=r"density $\sum_i 1 / D_i$ [plays per round]", ylabel="optimum / relaxation")
-        left.legend()
+        left.axvline(1, color="black", linewidth=0.8, label="density 1: all rounds filled")
+        left.set(xlabel=r"density $\Sigma_i\,1 / D_i$ [plays per round]", ylabel="optimum / relaxation")
         listed = [d for d in LISTED if str(d) in data["instance"].values]
         rows = np.arange(len(listed))[::-1]
         here = data.sel(instance=[str(d) for d in listed])
@@ -106,7 +105,8 @@ def plot(data):
         right.plot([LISTED[d][0] for d in listed], rows + 0.18, "kx", markersize=5, label="prototype: relaxation")
         right.plot([LISTED[d][1] for d in listed], rows - 0.18, "k+", markersize=6, label="prototype: optimum")
         right.set_yticks(rows, [str(d) for d in listed])
-        right.set(xlabel="reward per round", ylabel="delays $D$", xlim=(0.85, 1.01), ylim=(-0.6, len(listed) + 0.9))
-        right.legend(fontsize=7, ncols=2, loc="upper left")
+        right.set(xlabel="reward per round", ylabel="delays $D$", xlim=(0.86, 1.01), ylim=(-0.6, len(listed) - 0.4))
+        for axis in (left, right):
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, columnspacing=1, handletextpad=0.4)
         figure.suptitle("A study: at density 1 there is no gap if and only if a perfect schedule exists", fontsize=9)
     return figure
