@@ -51,7 +51,8 @@ REFERENCES = {
     f"limit of alpha(k, m), m = {m}": Reference(value, 6e-5, MINE, "specification of the family, T4")
     for m, value in LIMITS.items()
 }
-REFERENCES["random phases earn, k = 10, m = 1"] = Reference(0.650, 0.003, MINE, "specification of the family, T7")
+SIMULATED = Reference(0.650, 0.003, MINE, "specification of the family, T7")
+REFERENCES["random phases earn, k = 10, m = 1"] = SIMULATED
 
 
 def identical(arms, period, size, most):
@@ -131,26 +132,28 @@ def measured(data):
 def plot(data):
     """Left, identical arms at one play per round; right, by plays per round, with random tables above."""
     with figures.style():
-        figure, (left, right) = figures.subplots(1, 2, width=8.0, height=3.2)
+        figure, (left, right) = figures.subplots(1, 2, width=7.5, height=4.3)
         k = data["arms"].values
         error = 2 * data["reward"].std("replica") / np.sqrt(data.sizes["replica"])
-        left.plot(k, data["alpha"], label="$1 - (1 - 1/k)^k$", **figures.line_style(0))
-        left.errorbar(k, data["reward"].mean("replica"), error, fmt="o", markersize=3, color=figures.COLOURS[1],
-                      label="random phases, two standard errors")  # fmt: skip
+        left.plot(k, data["alpha"], zorder=2, label=r"$\alpha(k, 1) = 1 - (1 - 1/k)^k$", **figures.line_style(0))
+        left.errorbar(k, data["reward"].mean("replica"), error, fmt="o", markersize=3, linewidth=0.8, zorder=1,
+                      color=figures.COLOURS[1], label="random phases, two standard errors")  # fmt: skip
         listed = [x for x in LISTED if x <= k.max()]
-        left.plot(listed, [LISTED[x] for x in listed], "kx", markersize=6, label="prototype")
-        left.axhline(1 - np.exp(-1), label="$1 - 1/e$", **figures.line_style(2))
+        left.plot(listed, [LISTED[x] for x in listed], "kx", markersize=6, zorder=3, label="prototype")
+        left.errorbar(10, SIMULATED.value, SIMULATED.error, fmt="ks", markersize=5, markerfacecolor="none", zorder=3,
+                      capsize=2, label="prototype, simulated, $k = 10$")  # fmt: skip
+        left.axhline(1 - np.exp(-1), label="limit $1 - 1/e$", **figures.line_style(2))
         left.set(xlabel="arms $k$", ylabel="reward / relaxation", title="one play per round; the optimum is 1")
-        left.legend()
         m = data["plays"].values
         right.plot(m, data["alpha_by_plays"], label=rf"$\alpha(k, m)$, $k = {PERIOD} m$", **figures.line_style(0))
         here = data["reward_by_plays"]
         error = 2 * here.std("replica") / np.sqrt(here.sizes["replica"])
         right.errorbar(m, here.mean("replica"), error, fmt="o", markersize=4, color=figures.COLOURS[1],
                        label="random phases, identical arms")  # fmt: skip
-        right.plot(m, data["limit"], label=r"$1 - m^m e^{-m} / m!$", **figures.line_style(2))
+        right.plot(m, data["limit"], label=r"limit $1 - m^m e^{-m} / m!$", **figures.line_style(2))
         tables = data["guarantee"]
-        right.fill_between(m, tables.min("table"), tables.max("table"), color=figures.COLOURS[3], alpha=0.25)
+        right.fill_between(m, tables.min("table"), tables.max("table"), color=figures.COLOURS[3], alpha=0.25,
+                           linewidth=0)  # fmt: skip
         arms = data.attrs["random_arms"]
         right.plot(
             m, tables.mean("table"), label=f"guarantee, random tables, $k = {arms}$ (range)", **figures.line_style(3)
@@ -158,6 +161,7 @@ def plot(data):
         right.plot(m, data["alpha_random"], label=rf"$\alpha({arms}, m)$", **figures.line_style(4))
         right.plot(list(LIMITS), list(LIMITS.values()), "kx", markersize=6, label="prototype")
         right.set(xlabel="plays per round $m$", ylabel="reward / relaxation", title="more plays per round")
-        right.legend(fontsize=7, loc="lower right")
+        for axis in (left, right):  # below: the curves leave no room for so many words
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))
         figure.suptitle(f"A study: {data.sizes['replica']} draws of the phases", fontsize=9)
     return figure
