@@ -344,6 +344,24 @@ def test_learning_measures_and_draws():
     regret = (data["known"] * data["length"] - data["total"]).isel(instance=0).sel(confidence=0.3, length=8_000)
     assert found["counterpart regret, MV-UCB, confidence 0.3, T = 8000"].value == pytest.approx(regret.mean().item())
     assert np.isnan(found["counterpart regret, MV-UCB, confidence 0.3, T = 128000"].value)
+    # Regrets c sqrt(T) have the slope 1/2, those that grow like T have 1; what the seeds do not share is its error.
+    t = data["length"].values
+    known, total = np.full((2, 2), 0.5), np.zeros((3, 2, 2, 2))
+    total[:, :, 0] = 0.5 * t - np.array([2.0, 3.0])[:, None] * np.sqrt(t)
+    total[:, :, 1] = 0.5 * t - 0.1 * t
+    exact = data.assign(known=(("instance", "length"), known), known_error=0.0 * data["known_error"])
+    exact = exact.assign(total=(data["total"].dims, total))
+    for i, slope in enumerate((0.5, 1.0)):
+        for which in ("Q", "mean of random"):
+            name = f"slope of log counterpart regret, {learning.UCB[i]}, {which}"
+            # logarithms of numbers of four digits' difference
+            assert learning.measured(exact)[name].value == pytest.approx(slope, abs=1e-12)
+    rows = {row["quantity"]: row for row in table(learning.REFERENCES, learning.measured(exact))}
+    verdicts = [rows[f"slope of log counterpart regret, {name}, Q"]["verdict"] for name in learning.UCB]
+    assert verdicts == ["agrees", "DIFFERS"]
+    exact["total"][:, 0, 0, 1] += np.array([-80.0, 0.0, 80.0])  # standard error 80 / sqrt(3) at the longer of two
+    error = learning.measured(exact)[f"slope of log counterpart regret, {learning.UCB[0]}, Q"].error
+    assert error == pytest.approx(2 * 80 / np.sqrt(3) / (2 * np.sqrt(8_000)) / np.log(4), rel=1e-9)
     few = learning.measured(data.drop_vars(["broken", "broken_error", "case", "broken_length"]).isel(length=[1]))
     assert np.isnan(few[learning._spike_name("spikes", True, 8_000)].value)
 
