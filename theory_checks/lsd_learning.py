@@ -146,8 +146,7 @@ def binomial_table(chance, count):
 
 @statement(
     "lsd/T13",
-    "MON, rewards seen as they are; explore, then commit, k = 2, M = L = 1, T = 3 10^4: "
-    "alpha T V - E[reward] <= N k C + (1 + alpha) eps T + k + 2",
+    "MON, true rewards seen, k = 2, M = L = 1, T = 3 10^4: ETC loses <= N k C + (1 + alpha) eps T + k + 2 to alpha T V",
     falsifiers=[
         Falsifier(
             "rewards are seen as they are (those of arm 0 divided by 100)",
