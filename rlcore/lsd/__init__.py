@@ -41,6 +41,7 @@ from rlcore.lsd.exact import (
     PolicyCycle,
     optimal_average,
     optimal_finite,
+    optimal_restless,
     policy_cycle,
     policy_gain,
 )
@@ -84,6 +85,9 @@ from rlcore.lsd.markov import (
     MarkovSchedule,
     MarkovState,
     markov_schedule,
+)
+from rlcore.lsd.mirrored import (
+    simulate_restless,
 )
 from rlcore.lsd.occupation import (
     CycleProgramme,
@@ -138,8 +142,6 @@ from rlcore.lsd.restless import (
     RestlessBandit,
     as_restless,
     restless_bandit,
-    restless_class,
-    simulate_restless,
 )
 from rlcore.lsd.simulate import (
     Learner,
@@ -248,6 +250,7 @@ __all__ = [
     "occupation_programme",
     "optimal_average",
     "optimal_finite",
+    "optimal_restless",
     "payoff_class",
     "plan",
     "play_rates",
@@ -262,7 +265,6 @@ __all__ = [
     "relaxation",
     "replicate",
     "restless_bandit",
-    "restless_class",
     "rising_upper_bound",
     "run_payoffs",
     "run_relaxation",

@@ -95,7 +95,8 @@ def dual_price(problem: SwitchingBandit, plays: Number = 1) -> tuple[Float[Array
         return jnp.where(heavy, price, low), jnp.where(heavy, high, price)
 
     _, price = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(top), top))
-    return price, plays * price + jnp.sum(priced_arms(problem, price).gain)
+    arms = priced_arms(problem, price)
+    return price, plays * price + jnp.sum(arms.gain + arms.error)
 
 
 def whittle_index(problem: SwitchingBandit) -> Float[Array, "k S"]:

@@ -22,6 +22,7 @@ __all__ = [
     "JointPolicy",
     "JointStates",
     "Start",
+    "TooLarge",
     "joint_actions",
     "joint_policy",
     "joint_rewards",
@@ -31,6 +32,10 @@ __all__ = [
 # A named start, or the local state of every arm.
 Start = str | Sequence[int] | Int[np.ndarray, " k"] | Int[Array, " k"] | None
 LIMIT = 20_000_000
+
+
+class TooLarge(ValueError):
+    """An instance has more joint states than exact planning was allowed to take."""
 
 
 class JointStates(NamedTuple):
@@ -88,7 +93,7 @@ def _start_local(problem, start):
 
 
 def _refuse(found, size, num_actions, limit):
-    raise ValueError(
+    raise TooLarge(
         f"problem: found {found} joint states out of {size} with {num_actions} actions each, expected at most {limit} "
         "states x actions for exact planning; bound the optimum by `relaxation` and play by a planner with a "
         "certificate instead, or raise `limit`"
