@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, require_reset
+from rlcore.lsd.problem import SwitchingBandit, require_plays, require_reset
 from rlcore.lsd.relaxation import Options, Relaxation, price_plays
 from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key
@@ -60,8 +60,7 @@ def delay_relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     Args: plays: m, static. Returns: Relaxation. Raises: ValueError: as `delay_payoffs`, or plays out of 1 .. k.
     Source: derived: docs/proofs/lsd.md#t10. Cost: k M per evaluation of the dual.
     """
-    if not 1 <= plays <= problem.num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {problem.num_arms}] (the number of arms)")
+    require_plays(plays, problem.num_arms)
     payoffs = delay_payoffs(problem)
     delay = np.arange(payoffs.shape[1], 0, -1)
     load = jnp.asarray(1 / delay, payoffs.dtype)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, initial_state, transition_tables
+from rlcore.lsd.problem import SwitchingBandit, initial_state, require_plays, transition_tables
 from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree, require_float64
 
@@ -56,8 +56,7 @@ def joint_actions(num_arms: int, plays: int, allow_idle: bool) -> np.ndarray:
 
     Large sets first, the empty one last. Raises: ValueError: plays out of 1 .. k. Cost: A k.
     """
-    if not 1 <= plays <= num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {num_arms}] (the number of arms)")
+    require_plays(plays, num_arms)
     sizes = range(plays, -1, -1) if allow_idle else (plays,)
     sets = [s for size in sizes for s in itertools.combinations(range(num_arms), size)]
     masks = np.zeros((len(sets), num_arms), bool)

@@ -264,5 +264,12 @@ def test_other_bad_arguments_are_named():
         optimal_restless(persistent(), limit=47)
     with pytest.raises(ValueError, match=r"plays: found 3, expected an integer in \[1, 2\]"):
         optimal_restless(persistent(), 3)
+    for sizes, message in (((0, 3), "k: found 0, expected"), ((2, 0), "S: found 0, expected an integer >= 1")):
+        with pytest.raises(ValueError, match=message):
+            restless_monotone(jax.random.key(0), *sizes)
+    with pytest.raises(ValueError, match=r"concentration: found 0.0, expected a finite number above 0"):
+        restless_monotone(jax.random.key(0), 2, 3, 0.0)
+    with pytest.raises(ValueError, match="k: found 0, expected"):
+        persistent(0)
     with pytest.raises(ValueError, match=r"stay: found 0.2, expected a probability in \[1/2, 1\)"):
         persistent(stay=0.2)
