@@ -14,17 +14,16 @@ from envs.restless_bandits import restless_monotone
 from rlcore.claims import Bound, Falsifier, derived_here, statement
 from rlcore.lsd import (
     Occupancy,
-    Options,
     RestlessBandit,
     SwitchingBandit,
     alpha,
     as_restless,
     initial_state,
     markov_schedule,
-    price_plays,
-    transition_tables,
     virtual_value,
 )
+from rlcore.lsd.problem import transition_tables
+from rlcore.lsd.relaxation import Options, price_plays
 from theory_checks.lsd import LSD, Instance, monotone_instance, nearby, problem_of
 
 COMBINATIONS = ((0, 0), (1, 0), (1, 1))  # of virtual and real plays of an arm

@@ -18,7 +18,6 @@ from rlcore.types import Array, Bool, Float, Int, Key
 __all__ = [
     "Interleaved",
     "InterleavedState",
-    "concave_recharging",
     "delay_payoffs",
     "delay_relaxation",
     "interleaved",
@@ -37,19 +36,6 @@ def delay_payoffs(problem: SwitchingBandit) -> Float[Array, "k D"]:
     if problem.satiation != 1:
         raise ValueError(f"problem: found satiation depth {problem.satiation}, expected 1 (payoffs by delay)")
     return problem.payoffs
-
-
-def concave_recharging(problem: SwitchingBandit) -> bool:
-    """Whether payoffs depend on the delay d alone, never fall, and rise by less and less from 0 at d = 0.
-
-    Rises may grow by the rounding of their differences. Reads the payoffs on the host.
-    """
-    if problem.satiation != 1 or problem.idle_rule != "reset":
-        return False
-    payoffs = np.asarray(problem.payoffs)
-    rises = np.diff(payoffs, axis=-1, prepend=0.0)
-    slack = 4 * np.finfo(payoffs.dtype).eps
-    return bool(np.all(rises >= 0) and np.all(np.diff(rises, axis=-1) <= slack))
 
 
 def delay_relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:

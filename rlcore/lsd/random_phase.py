@@ -210,8 +210,9 @@ def require_fillers(problem: SwitchingBandit, plan: Relaxation, plays: int) -> N
     """
     if any(isinstance(x, jax.core.Tracer) for x in (*plan, problem.payoffs)):
         return
-    weight, idle, run, payoffs = (np.asarray(x) for x in (plan.weight, plan.idle, plan.run, problem.payoffs))
-    free = np.all((weight <= 0) | (run == 0) | (idle == 0), axis=-1) | (np.ptp(payoffs, axis=-1) == 0)
+    # Under a trace too, numbers are seen.
+    with jax.ensure_compile_time_eval():
+        free = np.asarray(fillers(problem, plan))
     if free.sum() < plays:
         raise ValueError(
             f"problem: found a must-play model (allow_idle=False) with {int(free.sum())} arms that may be played when "

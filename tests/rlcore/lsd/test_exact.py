@@ -17,13 +17,12 @@ from rlcore.lsd import (
     optimal_average,
     optimal_finite,
     policy_cycle,
-    policy_gain,
-    reachable,
     relaxation,
     simulate,
 )
-from rlcore.lsd.exact import _as_mdp
+from rlcore.lsd.exact import _as_mdp, policy_gain
 from rlcore.lsd.howard import best_cycles
+from rlcore.lsd.joint import reachable
 from rlcore.mdp import finite_horizon
 from rlcore.planning import backward_induction
 from rlcore.solver import CONVERGED, PRECISION_LIMIT, STEP_LIMIT

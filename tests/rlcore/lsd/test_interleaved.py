@@ -10,16 +10,14 @@ import pytest
 from rlcore.lsd import (
     Interleaved,
     SwitchingBandit,
-    concave_recharging,
     delay_relaxation,
     from_delays,
     from_tables,
     interleaved,
-    interleaved_value,
-    play_rates,
     relaxation,
     simulate,
 )
+from rlcore.lsd.interleaved import interleaved_value, play_rates
 
 KEY = jax.random.key(0)
 bounds = jax.jit(lambda planner, problem: planner.guarantee(problem))
@@ -131,9 +129,6 @@ def test_concave_payoffs_keep_their_share():
         problem = from_delays(np.concatenate([[[0.5, 1.0]], np.zeros((others, 2))]))
         rates = jnp.append(0.5, jnp.full(others, 0.5 / others))
         assert share <= interleaved_value(problem, rates) / 0.5 <= share + above
-    assert concave_recharging(from_delays([[0.2, 0.4, 0.5]]))
-    assert not concave_recharging(from_delays([[0.2, 0.5, 0.9]]))
-    assert not concave_recharging(from_tables([[0.3]], [[0.2, 0.1]]))
 
 
 def test_interleaving_of_must_play_problems_and_bad_input():

@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 
 from rlcore.lsd import (
-    Phases,
     RandomPhase,
     Relaxation,
     advance,
     alpha,
-    asking,
     from_tables,
     random_phase,
     relaxation,
     simulate,
-    turn,
     undominated,
-    virtual_payoff,
-    virtual_state,
 )
 from rlcore.lsd.choice import payoff_ranks, pick
+from rlcore.lsd.random_phase import Phases, asking, turn, virtual_payoff, virtual_state
 
 Q = from_tables(
     [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]],
