@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.checks import check_integer
 from rlcore.lsd.restless import RestlessBandit, restless_bandit
 from rlcore.types import Array, Key, Number
 
@@ -19,8 +20,12 @@ def restless_monotone(key: Key[Array, ""], k: int, S: int, concentration: Number
 
     Args: k, S: sizes, static; concentration: of the Dirichlet rows.
     Returns: RestlessBandit; key and concentration may be traced. The class is checked where they are concrete.
+    Raises: ValueError: sizes below 1, or a concentration not above 0.
     Source: this project's family; its class: docs/proofs/lsd.md#t15. Cost: k S^2 log S.
     """
+    k, S = check_integer("k", k, 1), check_integer("S", S, 1)
+    if not isinstance(concentration, jax.core.Tracer) and not 0 < float(concentration) < np.inf:
+        raise ValueError(f"concentration: found {concentration}, expected a finite number above 0")
     law_key, payoff_key = jax.random.split(key)
     rows = jax.random.dirichlet(law_key, jnp.full(S, concentration), (2, k, S))
     # Sorting columns keeps every row nondecreasing; the last column is 1 whatever the rounding of the sums.
@@ -38,9 +43,10 @@ def persistent(k: int = 2, stay: float = 0.98) -> RestlessBandit:
     """Arms in a bad (0) or a good (1) state that stays with probability `stay`, played or not; only good ones pay, 1.
 
     Args: k: arms; stay: in [1/2, 1). Half the time an arm is good.
-    Returns: RestlessBandit, S = 2. Raises: ValueError: `stay` off [1/2, 1).
+    Returns: RestlessBandit, S = 2. Raises: ValueError: `stay` off [1/2, 1), or k below 1.
     Source: derived: docs/proofs/lsd.md#t15. Cost: k.
     """
+    k = check_integer("k", k, 1)
     if not 0.5 <= stay < 1:
         raise ValueError(f"stay: found {stay}, expected a probability in [1/2, 1)")
     law = np.tile([[stay, 1 - stay], [1 - stay, stay]], (k, 1, 1))

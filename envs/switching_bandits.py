@@ -54,6 +54,12 @@ def _check(name: str, x: PerArm, low: Number, high: Number = np.inf, open: bool 
             raise ValueError(f"{name}: found {x}, expected numbers {bounds}")
 
 
+def _check_delays(delays: PerArm) -> None:
+    values = np.asarray(delays, float)
+    if not np.all((values >= 2) & (values < np.inf) & (values == np.round(values))):
+        raise ValueError(f"delays: found {delays}, expected [k] integers of at least 2")
+
+
 def _float(x: PerArm) -> Float[Array, "..."]:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
@@ -155,8 +161,8 @@ def pinwheel(delays: PerArm) -> SwitchingBandit:
     Returns: SwitchingBandit, L = 1, M = max D - 1, monotone. Raises: ValueError: a delay that is no integer >= 2.
     Source: derived: docs/proofs/lsd.md#t9. Cost: k M.
     """
-    values = np.asarray(delays, float)
-    if values.ndim != 1 or not np.all((values >= 2) & (values == np.round(values))):
+    _check_delays(delays)
+    if np.ndim(delays) != 1:
         raise ValueError(f"delays: found {delays}, expected [k] integers of at least 2")
     return blocking(delays)
 
@@ -247,12 +253,13 @@ def hunger_satiation(
 def spike(delays: PerArm, recovery: int | None = None) -> SwitchingBandit:
     """Spikes: an arm pays 1 at exactly one delay and nothing earlier or later, the payoffs that break domination.
 
-    Args: delays: d, [k] >= 2; recovery: M >= max d, static, max d by default.
-    Returns: SwitchingBandit, L = 1, of no class. Raises: ValueError: a depth that would make the spike last.
+    Args: delays: d, [k], integers >= 2; recovery: M >= max d, static, max d by default.
+    Returns: SwitchingBandit, L = 1, of no class. Raises: ValueError: a delay that is no integer >= 2, at which no play
+      would ever pay, or a depth that would make the spike last.
     Source: derived: docs/proofs/lsd.md#t6, its falsifier. Cost: k M.
     """
-    _check("delays", delays, 2)
     if not _traced(delays):
+        _check_delays(delays)
         least = int(np.max(np.asarray(delays)))
         recovery = check_integer("recovery", least if recovery is None else recovery, least)
     d = _delays(recovery, delays, "delays")

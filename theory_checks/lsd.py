@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
-from rlcore.lsd import SwitchingBandit, dual, occupancy, relaxation, transition_tables
+from rlcore.lsd import SwitchingBandit, dual, occupancy, relaxation
 from rlcore.lsd.exact import joint_rewards, optimal_average, optimal_finite, reachable
 from rlcore.lsd.howard import best_cycles
 from rlcore.lsd.occupation import TOLERANCE, cycle_programme, occupation_programme
+from rlcore.lsd.problem import transition_tables
 from rlcore.lsd.relaxation import cycle_options, cycle_payoffs, price_plays
 from rlcore.types import Array
 

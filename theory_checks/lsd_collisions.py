@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
-from rlcore.lsd import alpha, occupancy, poisson_alpha, relaxation, top_mean, virtual_value
+from rlcore.lsd import alpha, occupancy, poisson_alpha, relaxation, virtual_value
+from rlcore.lsd.guarantee import top_mean
 from rlcore.types import Array
 from theory_checks.lsd import LSD, monotone_instance, nearby
 

@@ -20,14 +20,12 @@ from rlcore.lsd import (
     Stretched,
     SwitchingBandit,
     delay_relaxation,
-    interleaved_value,
-    play_rates,
     relaxation,
-    run_relaxation,
     simulate,
 )
 from rlcore.lsd.coupled import CoupledState
-from rlcore.lsd.stretched import StretchedState
+from rlcore.lsd.interleaved import interleaved_value, play_rates
+from rlcore.lsd.stretched import StretchedState, run_relaxation
 from rlcore.pytree import pytree
 from theory_checks.lsd import LSD, problem_of, random_payoffs
 from theory_checks.lsd_planning import Started, enumerate_draws, phase_mean

@@ -15,11 +15,11 @@ from rlcore.lsd import (
     alpha,
     etc_regret_bound,
     etc_sweeps,
-    exploration_sweep,
     relaxation,
-    virtual_ucb_frame,
     virtual_ucb_regret_bound,
 )
+from rlcore.lsd.explore_commit import exploration_sweep
+from rlcore.lsd.virtual_ucb import virtual_ucb_frame
 from rlcore.types import Array
 from theory_checks.lsd import LSD, SIZES, monotone_instance, problem_of
 from theory_checks.lsd_planning import blocking_instance, phase_mean, spiked

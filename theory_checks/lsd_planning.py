@@ -13,17 +13,17 @@ import numpy as np
 
 from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
 from rlcore.lsd import (
-    Phases,
     RandomPhase,
     SwitchingBandit,
     alpha,
     occupancy,
     relaxation,
     simulate,
-    transition_tables,
     undominated,
     virtual_value,
 )
+from rlcore.lsd.problem import transition_tables
+from rlcore.lsd.random_phase import Phases
 from rlcore.pytree import pytree
 from rlcore.types import Array, PyTree
 from theory_checks.lsd import LSD, SIZES, Instance, monotone_instance, nearby, problem_of

@@ -16,17 +16,16 @@ from envs.restless_bandits import restless_monotone
 from rlcore.claims import Bound, Falsifier, derived_here, statement
 from rlcore.lsd import (
     Occupancy,
-    Options,
     RestlessBandit,
     SwitchingBandit,
     alpha,
     as_restless,
     initial_state,
     markov_schedule,
-    price_plays,
-    top_mean,
-    transition_tables,
+    virtual_value,
 )
+from rlcore.lsd.problem import transition_tables
+from rlcore.lsd.relaxation import Options, price_plays
 from theory_checks.lsd import LSD, Instance, monotone_instance, nearby, problem_of
 
 COMBINATIONS = ((0, 0), (1, 0), (1, 1))  # of virtual and real plays of an arm
@@ -188,8 +187,9 @@ def markov_schedules(instance, start=None, turned=False, horizon=24):
         problem = problem_of(problem.payoffs.at[:, low:].set(rested), low, problem.idle_rule)
     k = problem.num_arms
     value, gap, rates = occupation_plan(problem)
-    virtual = top_mean(problem.payoffs, rates.play)
     schedule = markov_schedule(rates)
+    # Off its premises the guarantee is no number: the falsifier asks the bare formula.
+    virtual = virtual_value(problem, rates.play) if turned else schedule.guarantee(problem)
     arms = as_restless(problem)
     bounds = [Bound(alpha(k) * value, virtual, 2.0 * k, jnp.abs(gap))]
     safe = ("rested", "one", "just") if problem.idle_rule == "reset" else ("rested", "one")
@@ -321,8 +321,9 @@ def mirrored_arms(instance, mirrored=True, swapped=False, horizon=24):
     if swapped:
         problem = RestlessBandit(problem.idle, problem.play, problem.payoffs)
     value, rates = restless_plan(problem)
-    virtual = top_mean(problem.payoffs, rates.play)
-    earned = schedule_mean(problem, markov_schedule(rates), jnp.full(k, s - 1), horizon, mirrored)
+    schedule = markov_schedule(rates)
+    virtual = virtual_value(problem, rates.play) if swapped else schedule.guarantee(problem)  # as above
+    earned = schedule_mean(problem, schedule, jnp.full(k, s - 1), horizon, mirrored)
     return [
         Bound(alpha(k) * value, virtual, 2.0 * k, trivial=value),
         # Laws of S^2k states are summed in every round.

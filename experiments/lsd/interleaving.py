@@ -15,12 +15,11 @@ from rlcore.lsd import (
     alpha,
     delay_relaxation,
     interleaved,
-    interleaved_value,
     occupancy,
-    play_rates,
     simulate,
     virtual_value,
 )
+from rlcore.lsd.interleaved import interleaved_value, play_rates
 from rlcore.sweep import sweep
 
 TITLE = "Interleaved against random-phase schedules on recharging arms, concave and by steps (a study)"

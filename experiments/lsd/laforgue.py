@@ -10,7 +10,6 @@ from envs.switching_bandits import laforgue_main, laforgue_supplement
 from experiments import figures
 from experiments.reference import Measured, Reference
 from rlcore.lsd import (
-    Calendar,
     Greedy,
     RandomPhase,
     block_optimum,
@@ -23,6 +22,7 @@ from rlcore.lsd import (
     relaxation,
     simulate,
 )
+from rlcore.lsd.baselines import Calendar
 from rlcore.sweep import sweep
 
 TITLE = "Laforgue et al.: cumulative reward in their two experiments, beside the totals stored with their code"

@@ -21,9 +21,9 @@ from rlcore.lsd import (
     optimal_average,
     relaxation,
     replicate,
-    virtual_ucb_frame,
     virtual_ucb_regret_bound,
 )
+from rlcore.lsd.virtual_ucb import virtual_ucb_frame
 from rlcore.sweep import sweep
 
 TITLE = "Learning switching bandits: MV-UCB, explore-then-commit, ISI-CombUCB1 and UCB-greedy (a study)"

@@ -2,25 +2,16 @@
 
 from rlcore.lsd.baselines import (
     BestFixedArm,
-    Calendar,
     Greedy,
-    PurelyPeriodic,
     RoundRobin,
     best_calendar,
     calibrated_calendar,
     purely_periodic,
 )
 from rlcore.lsd.block import (
-    Block,
     block_optimum,
 )
-from rlcore.lsd.block_programme import (
-    GuidedBlock,
-    block_programme,
-    guided_block,
-)
 from rlcore.lsd.comb_ucb import (
-    BlockUCB,
     calibrated_ucb1,
     comb_ucb1,
     isi_comb_ucb1,
@@ -29,73 +20,52 @@ from rlcore.lsd.coupled import (
     Coupled,
     coupled,
 )
-from rlcore.lsd.estimates import (
-    Estimates,
-    isotonic,
-    rising_upper_bound,
-    upper_bound,
-)
 from rlcore.lsd.exact import (
-    OptimalAverage,
-    OptimalFinite,
-    PolicyCycle,
     optimal_average,
     optimal_finite,
+    optimal_restless,
     policy_cycle,
-    policy_gain,
 )
 from rlcore.lsd.explore_commit import (
     ExploreCommit,
     etc_regret_bound,
     etc_sweeps,
-    exploration_sweep,
 )
 from rlcore.lsd.guarantee import (
     alpha,
     minorant,
     poisson_alpha,
-    top_mean,
     virtual_value,
 )
 from rlcore.lsd.indices import (
     AdvantageIndex,
-    PricedArms,
     WhittlePolicy,
     dual_price,
     indexable,
-    priced_arms,
     whittle_index,
 )
 from rlcore.lsd.interleaved import (
     Interleaved,
-    concave_recharging,
     delay_relaxation,
     interleaved,
-    interleaved_value,
-    play_rates,
 )
 from rlcore.lsd.joint import (
-    JointPolicy,
-    JointStates,
     joint_policy,
-    reachable,
 )
 from rlcore.lsd.markov import (
     MarkovSchedule,
-    MarkovState,
     markov_schedule,
 )
+from rlcore.lsd.mirrored import (
+    simulate_restless,
+)
 from rlcore.lsd.occupation import (
-    CycleProgramme,
-    OccupationProgramme,
     cycle_programme,
     finite_programme,
     occupation_programme,
 )
 from rlcore.lsd.planner import (
-    BestDraw,
     Certificate,
-    Fixed,
     best_of,
     candidates,
     certify,
@@ -109,37 +79,23 @@ from rlcore.lsd.problem import (
     from_tables,
     initial_state,
     payoff_class,
-    transition_tables,
 )
 from rlcore.lsd.random_phase import (
-    Phases,
     RandomPhase,
-    asking,
-    draw_phases,
     random_phase,
-    turn,
     undominated,
-    virtual_payoff,
-    virtual_state,
 )
 from rlcore.lsd.relaxation import (
     Occupancy,
-    Options,
     Relaxation,
-    cycle_options,
-    cycle_payoffs,
     dual,
     occupancy,
-    price_plays,
     relaxation,
-    run_payoffs,
 )
 from rlcore.lsd.restless import (
     RestlessBandit,
     as_restless,
     restless_bandit,
-    restless_class,
-    simulate_restless,
 )
 from rlcore.lsd.simulate import (
     Learner,
@@ -151,7 +107,6 @@ from rlcore.lsd.simulate import (
 )
 from rlcore.lsd.stretched import (
     Stretched,
-    run_relaxation,
     stretched,
 )
 from rlcore.lsd.ucb_greedy import (
@@ -159,41 +114,21 @@ from rlcore.lsd.ucb_greedy import (
 )
 from rlcore.lsd.virtual_ucb import (
     VirtualUCB,
-    virtual_ucb_frame,
     virtual_ucb_regret_bound,
 )
 
 __all__ = [
     "AdvantageIndex",
-    "BestDraw",
     "BestFixedArm",
-    "Block",
-    "BlockUCB",
-    "Calendar",
     "Certificate",
     "Coupled",
-    "CycleProgramme",
-    "Estimates",
     "ExploreCommit",
-    "Fixed",
     "Greedy",
-    "GuidedBlock",
     "Interleaved",
-    "JointPolicy",
-    "JointStates",
     "Learner",
     "MarkovSchedule",
-    "MarkovState",
     "Occupancy",
-    "OccupationProgramme",
-    "OptimalAverage",
-    "OptimalFinite",
-    "Options",
-    "Phases",
     "Planner",
-    "PolicyCycle",
-    "PricedArms",
-    "PurelyPeriodic",
     "RandomPhase",
     "Relaxation",
     "RestlessBandit",
@@ -208,38 +143,28 @@ __all__ = [
     "advance",
     "alpha",
     "as_restless",
-    "asking",
     "best_calendar",
     "best_of",
     "block_optimum",
-    "block_programme",
     "calibrated_calendar",
     "calibrated_ucb1",
     "candidates",
     "certify",
     "comb_ucb1",
-    "concave_recharging",
     "coupled",
-    "cycle_options",
-    "cycle_payoffs",
     "cycle_programme",
     "delay_relaxation",
-    "draw_phases",
     "dual",
     "dual_price",
     "etc_regret_bound",
     "etc_sweeps",
-    "exploration_sweep",
     "finite_programme",
     "from_delays",
     "from_tables",
-    "guided_block",
     "indexable",
     "initial_state",
     "interleaved",
-    "interleaved_value",
     "isi_comb_ucb1",
-    "isotonic",
     "joint_policy",
     "learn",
     "markov_schedule",
@@ -248,35 +173,20 @@ __all__ = [
     "occupation_programme",
     "optimal_average",
     "optimal_finite",
+    "optimal_restless",
     "payoff_class",
     "plan",
-    "play_rates",
     "poisson_alpha",
     "policy_cycle",
-    "policy_gain",
-    "price_plays",
-    "priced_arms",
     "purely_periodic",
     "random_phase",
-    "reachable",
     "relaxation",
     "replicate",
     "restless_bandit",
-    "restless_class",
-    "rising_upper_bound",
-    "run_payoffs",
-    "run_relaxation",
     "simulate",
     "simulate_restless",
     "stretched",
-    "top_mean",
-    "transition_tables",
-    "turn",
     "undominated",
-    "upper_bound",
-    "virtual_payoff",
-    "virtual_state",
-    "virtual_ucb_frame",
     "virtual_ucb_regret_bound",
     "virtual_value",
     "whittle_index",

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlcore.lsd.choice import highest
 from rlcore.lsd.joint import joint_actions
-from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
+from rlcore.lsd.problem import SwitchingBandit, advance, initial_state, require_plays
 from rlcore.lsd.relaxation import Relaxation, relaxation
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Int, Key, PyTree
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 TIES = ("random", "first")
-# Cycles that one enumeration may try.
-LIMIT = 10_000_000
+# Cycles that one enumeration may try, and may number.
+LIMIT, MOST = 10_000_000, 2**31 - 1
 
 
 def _payoffs_at(problem, local):
@@ -58,7 +58,11 @@ class Greedy(_Stateless):
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Bool[Array, " k"], PyTree]:
-        """Play the largest payoffs. Raises: ValueError: unknown ties; idle_at_zero where idling is forbidden."""
+        """Play the largest payoffs.
+
+        Raises: ValueError: unknown ties; plays out of 1 .. k; idle_at_zero where idling is forbidden.
+        """
+        require_plays(self.plays, problem.num_arms)
         if self.ties not in TIES:
             raise ValueError(f"ties: found {self.ties!r}, expected one of {TIES}")
         if self.idle_at_zero and not problem.allow_idle:
@@ -78,7 +82,8 @@ class RoundRobin(_Stateless):
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Bool[Array, " k"], PyTree]:
-        """Play the next arms."""
+        """Play the next arms. Raises: ValueError: plays out of 1 .. k."""
+        require_plays(self.plays, problem.num_arms)
         k = problem.num_arms
         first = (t % k) * self.plays % k
         return (jnp.arange(k, dtype=t.dtype) - first) % k < self.plays, state
@@ -93,7 +98,8 @@ class BestFixedArm(_Stateless):
     def act(
         self, problem: SwitchingBandit, state: PyTree, local: Int[Array, " k"], t: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[Bool[Array, " k"], PyTree]:
-        """Play the largest p(-L)."""
+        """Play the largest p(-L). Raises: ValueError: plays out of 1 .. k."""
+        require_plays(self.plays, problem.num_arms)
         return highest(problem.payoffs[:, 0], self.plays), state
 
 
@@ -149,7 +155,7 @@ def best_calendar(
 
     Args: length: n, static; plays: m, sets of at most m arms per round (exactly m where idling is forbidden), static;
       opening: int[o], arms played one by one at the head of the cycle, before the n rounds that are chosen; limit:
-      cycles allowed.
+      cycles allowed, never more than 2^31 - 1.
     Returns: Calendar with actions bool[o + n, k]. Raises: ValueError: a length below 1, plays out of 1 .. k, arms of
       the opening out of range, more cycles than the limit. Source: derived: docs/proofs/lsd.md#calendar.
     Cost: A^n cycles, A the sets of arms, each simulated for n + L rounds or so.
@@ -159,6 +165,7 @@ def best_calendar(
     k = problem.num_arms
     sets = joint_actions(k, plays, problem.allow_idle)
     number = len(sets) ** length
+    limit = min(limit, MOST)
     if number > limit:
         raise ValueError(
             f"length: found {length}, which makes {number} cycles of {len(sets)} sets of arms, expected at most "
@@ -217,7 +224,8 @@ class PurelyPeriodic(_Stateless):
         return self.played(problem, local, t), state
 
     def played(self, problem: SwitchingBandit, local: Int[Array, " k"], t: Int[Array, ""]) -> Bool[Array, " k"]:
-        """bool[k], the arms of round t."""
+        """bool[k], the arms of round t. Raises: ValueError: plays out of 1 .. k."""
+        require_plays(self.plays, problem.num_arms)
         asks = (self.offset + t.astype(self.offset.dtype)) % (self.idle + self.run) >= self.idle
         payoff = _payoffs_at(problem, local)
         # Payoffs are in [0, 1]: whoever asks comes first.

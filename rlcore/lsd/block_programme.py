@@ -1,6 +1,7 @@
 """The block problem of Laforgue et al. as a linear programme on the host, and the greedy prefix that it leads.
 
-Their planner, kept as a reference for `block_optimum`: its value is an upper bound, its sequence need not be the best.
+Their planner, a reference for `block_optimum` that the tests run on their instances: its value is an upper bound, its
+sequence need not be the best. Learners plan by `block_optimum`, which is exact and faster.
 """
 
 from typing import NamedTuple

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.howard import best_cycles, follow
-from rlcore.lsd.joint import LIMIT, Start, joint_rewards, reachable
-from rlcore.lsd.problem import SwitchingBandit
-from rlcore.mdp import MDP
+from rlcore.lsd.joint import LIMIT, Start, TooLarge, joint_actions, joint_rewards, reachable
+from rlcore.lsd.problem import SwitchingBandit, require_plays
+from rlcore.lsd.restless import RestlessBandit
+from rlcore.mdp import MDP, DenseMDP
 from rlcore.planning import prepare
 from rlcore.solver import CONVERGED, NOT_FINITE, PRECISION_LIMIT, STEP_LIMIT
 from rlcore.types import Array, Float, Int, Number, require_float64
@@ -22,6 +23,7 @@ __all__ = [
     "PolicyCycle",
     "optimal_average",
     "optimal_finite",
+    "optimal_restless",
     "policy_cycle",
     "policy_gain",
 ]
@@ -98,21 +100,29 @@ def optimal_average(
         raise ValueError(f"method: found {method!r}, expected one of {METHODS}")
     states = reachable(problem, start, plays, limit=limit)
     solve = _by_sweeps if method == "value_iteration" else _by_howard
-    low, high, policy, steps = solve(problem.payoffs, states._replace(start=np.int32(states.start)), tol, max_steps)
+    found = solve(problem.payoffs, states._replace(start=np.int32(states.start)), tol, max_steps)
+    return _answer(*found, tol, max_steps)
+
+
+def _answer(low, high, policy, steps, tol, max_steps) -> OptimalAverage:
     finite = jnp.isfinite(low) & jnp.isfinite(high)
     short = jnp.where(steps >= max_steps, STEP_LIMIT, PRECISION_LIMIT)
     status = jnp.where(finite, jnp.where(high - low <= tol, CONVERGED, short), NOT_FINITE).astype(jnp.int32)
-    return OptimalAverage(low, high, policy, jnp.asarray(states.local.shape[0], jnp.int32), steps, status)
+    return OptimalAverage(low, high, policy, jnp.asarray(policy.shape[0], jnp.int32), steps, status)
 
 
-def _rounding(value, scale, num_arms):
-    """Error of one computed difference of a backed-up value and a value: a sum over arms and three operations."""
-    return (4 + num_arms) * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
+def _rounding(value, scale, terms):
+    """Error of one computed difference of a backed-up value and a value: a sum of `terms` and three operations."""
+    return (4 + terms) * jnp.finfo(value.dtype).eps * (scale + jnp.max(jnp.abs(value)))
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))
 def _by_sweeps(payoffs, states, tol, max_steps):
-    kernel = prepare(_as_mdp(payoffs, states))
+    return _sweeps(prepare(_as_mdp(payoffs, states)), payoffs.shape[0], tol, max_steps)
+
+
+def _sweeps(kernel, terms, tol, max_steps):
+    """Half sweeps until the bounds are `tol` apart; terms: numbers that a backed-up value is a sum of."""
 
     def sweep(_, value):
         return value + (kernel.backup(value) - value) / 2
@@ -121,7 +131,7 @@ def _by_sweeps(payoffs, states, tol, max_steps):
         value, _, _, _, count = state
         value = jax.lax.fori_loop(0, STRIDE - 1, sweep, value - jnp.min(value))
         change = kernel.backup(value) - value
-        error = _rounding(value, kernel.reward_scale, payoffs.shape[0])
+        error = _rounding(value, kernel.reward_scale, terms)
         low, high = jnp.min(change), jnp.max(change)
         return value + change / 2, low - error, high + error, high - low <= 2 * error, count + STRIDE
 
@@ -129,10 +139,62 @@ def _by_sweeps(payoffs, states, tol, max_steps):
         _, low, high, at_floor, count = state
         return (high - low > tol) & ~at_floor & (count < max_steps)
 
-    inf = jnp.asarray(jnp.inf, payoffs.dtype)
-    start = (jnp.zeros(kernel.num_states, payoffs.dtype), -inf, inf, jnp.array(False), jnp.zeros((), jnp.int32))
+    inf = jnp.asarray(jnp.inf, kernel.reward_scale.dtype)
+    start = (jnp.zeros(kernel.num_states, inf.dtype), -inf, inf, jnp.array(False), jnp.zeros((), jnp.int32))
     value, low, high, _, count = jax.lax.while_loop(going, step, start)
     return low, high, kernel.greedy(value)[1], count
+
+
+def optimal_restless(
+    problem: RestlessBandit,
+    plays: int = 1,
+    tol: Number = 1e-9,
+    *,
+    max_steps: int = 1_000_000,
+    limit: int = LIMIT,
+) -> OptimalAverage:
+    """The best long-run reward per round of a few restless arms, between certified bounds.
+
+    The sweeps of "value_iteration" in `optimal_average`, on all S^k joint states.
+
+    Args: plays: m, at most this many arms per round, static; tol: the width of the bounds that is good enough;
+      max_steps: sweeps, static; limit: joint states squared times actions allowed.
+    Returns: OptimalAverage; joint states are counted in the order of `np.indices((S,) * k)`, actions as in
+      `joint_actions`; the bounds hold from every state, and need not meet where states of different gain do not reach
+      each other. Raises: ValueError: plays out of 1 .. k, or an instance above the limit. RuntimeError: float64 is off.
+    Source: bounds: derived: docs/proofs/lsd.md#t16. Cost: n^2 A per sweep and in memory.
+    """
+    require_float64("optimal_restless")
+    require_plays(plays, problem.num_arms)
+    actions = sum(math.comb(problem.num_arms, m) for m in range(plays + 1))
+    size = problem.num_local ** (2 * problem.num_arms) * actions
+    if size > limit:
+        raise TooLarge(
+            f"problem: found {problem.num_arms} arms of {problem.num_local} states, {size} pairs of joint states times "
+            f"actions, expected at most {limit}"
+        )
+    sets = jnp.asarray(joint_actions(problem.num_arms, plays, True))
+    return _answer(*_by_dense_sweeps(problem, sets, tol, max_steps), tol, max_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("max_steps",))
+def _by_dense_sweeps(problem, sets, tol, max_steps):
+    k, s = problem.payoffs.shape
+    laws = jnp.stack([problem.idle, problem.play], axis=1)
+
+    def joint(played):
+        law, reward = jnp.ones((1, 1), laws.dtype), jnp.zeros(1, laws.dtype)
+        for i in range(k):
+            law = jnp.kron(law, laws[i, played[i].astype(jnp.int32)])
+            reward = (reward[:, None] + jnp.where(played[i], problem.payoffs[i], 0)[None, :]).ravel()
+        return law, reward
+
+    law, reward = jax.vmap(joint, out_axes=1)(sets)
+    n = s**k
+    one, initial = jnp.ones((), laws.dtype), jnp.full(n, 1 / n, laws.dtype)
+    kernel = prepare(DenseMDP(law, reward, jnp.ones(reward.shape, bool), one, initial))
+    # A sum over joint states of products of k probabilities, whose own sums err by S roundings each.
+    return _sweeps(kernel, n + k * (problem.num_local + 2), tol, max_steps)
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))

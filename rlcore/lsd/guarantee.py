@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.problem import SwitchingBandit
+from rlcore.lsd.restless import RestlessBandit
 from rlcore.types import Array, Float, Number
 
 __all__ = ["alpha", "minorant", "poisson_alpha", "top_mean", "virtual_value"]
@@ -92,11 +93,14 @@ def top_mean(payoffs: Float[Array, "k S"], chance: Float[Array, "k S"], plays: i
     return jnp.sum(parts)
 
 
-def virtual_value(problem: SwitchingBandit, play: Float[Array, "k S"], plays: int = 1) -> Float[Array, ""]:
-    """V_virt: what a random-phase schedule of a plan earns per round at least, if payoffs are monotone.
+def virtual_value(
+    problem: SwitchingBandit | RestlessBandit, play: Float[Array, "k S"], plays: int = 1
+) -> Float[Array, ""]:
+    """V_virt: what random phases, or Markov chains, of a plan earn per round at least, if the arms are monotone.
 
-    Args: play: rates of plays by local state, `occupancy(problem, plan).play`; plays: m, static.
-    Returns: float[], at least alpha(k, m) times the plan's value. Source: derived: docs/proofs/lsd.md#t6.
+    Args: problem: its payoffs are read; play: rates of plays by local state, `occupancy(problem, plan).play` or those
+      of `occupation_programme`; plays: m, static.
+    Returns: float[], at least alpha(k, m) times the plan's value. Source: derived: docs/proofs/lsd.md#t6, #t15.
     Cost: see `top_mean`.
     """
     return top_mean(problem.payoffs, play, plays)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rlcore.lsd.choice import highest
 from rlcore.lsd.howard import best_cycles, follow
-from rlcore.lsd.problem import SwitchingBandit, transition_tables
+from rlcore.lsd.problem import SwitchingBandit, require_plays, transition_tables
 from rlcore.lsd.relaxation import relaxation
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key, Number, PyTree, require_float64
@@ -84,8 +84,10 @@ def dual_price(problem: SwitchingBandit, plays: Number = 1) -> tuple[Float[Array
     `relaxation`, which is faster.
 
     Args: plays: m, plays per round.
-    Source: derived: docs/proofs/lsd.md#t1. Cost: 60 times `priced_arms`.
+    Returns: the price, and the bound, which the errors of the gains widen. Raises: ValueError: plays out of 1 .. k.
+    RuntimeError: float64 is off. Source: derived: docs/proofs/lsd.md#t1. Cost: 60 times `priced_arms`.
     """
+    require_plays(plays, problem.num_arms)
     top = 1.01 * jnp.max(problem.payoffs) + 1e-3
 
     def halve(_, bracket):
@@ -95,7 +97,8 @@ def dual_price(problem: SwitchingBandit, plays: Number = 1) -> tuple[Float[Array
         return jnp.where(heavy, price, low), jnp.where(heavy, high, price)
 
     _, price = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(top), top))
-    return price, plays * price + jnp.sum(priced_arms(problem, price).gain)
+    arms = priced_arms(problem, price)
+    return price, plays * price + jnp.sum(arms.gain + arms.error)
 
 
 def whittle_index(problem: SwitchingBandit) -> Float[Array, "k S"]:
@@ -185,7 +188,8 @@ class AdvantageIndex:
     plays: int = static(1)
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> PyTree:
-        """The advantages, float[k, S]."""
+        """The advantages, float[k, S]. Raises: ValueError: plays out of 1 .. k. RuntimeError: float64 is off."""
+        require_plays(self.plays, problem.num_arms)
         price = self.price
         if price is None and problem.idle_rule == "reset":
             price = relaxation(problem, self.plays).price
@@ -213,7 +217,8 @@ class WhittlePolicy:
     plays: int = static(1)
 
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> PyTree:
-        """The indices, float[k, S]."""
+        """The indices, float[k, S]. Raises: ValueError: plays out of 1 .. k. RuntimeError: float64 is off."""
+        require_plays(self.plays, problem.num_arms)
         return whittle_index(problem)
 
     def act(

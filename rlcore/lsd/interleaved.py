@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, require_reset
+from rlcore.lsd.problem import SwitchingBandit, require_plays, require_reset
 from rlcore.lsd.relaxation import Options, Relaxation, price_plays
 from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key
@@ -18,7 +18,6 @@ from rlcore.types import Array, Bool, Float, Int, Key
 __all__ = [
     "Interleaved",
     "InterleavedState",
-    "concave_recharging",
     "delay_payoffs",
     "delay_relaxation",
     "interleaved",
@@ -39,19 +38,6 @@ def delay_payoffs(problem: SwitchingBandit) -> Float[Array, "k D"]:
     return problem.payoffs
 
 
-def concave_recharging(problem: SwitchingBandit) -> bool:
-    """Whether payoffs depend on the delay d alone, never fall, and rise by less and less from 0 at d = 0.
-
-    Rises may grow by the rounding of their differences. Reads the payoffs on the host.
-    """
-    if problem.satiation != 1 or problem.idle_rule != "reset":
-        return False
-    payoffs = np.asarray(problem.payoffs)
-    rises = np.diff(payoffs, axis=-1, prepend=0.0)
-    slack = 4 * np.finfo(payoffs.dtype).eps
-    return bool(np.all(rises >= 0) and np.all(np.diff(rises, axis=-1) <= slack))
-
-
 def delay_relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     """max sum_i sum_d H_i(d) z_i(d) with sum_d d z_i(d) <= 1 per arm and at most m plays per round, sum z <= m.
 
@@ -60,8 +46,7 @@ def delay_relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     Args: plays: m, static. Returns: Relaxation. Raises: ValueError: as `delay_payoffs`, or plays out of 1 .. k.
     Source: derived: docs/proofs/lsd.md#t10. Cost: k M per evaluation of the dual.
     """
-    if not 1 <= plays <= problem.num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {problem.num_arms}] (the number of arms)")
+    require_plays(plays, problem.num_arms)
     payoffs = delay_payoffs(problem)
     delay = np.arange(payoffs.shape[1], 0, -1)
     load = jnp.asarray(1 / delay, payoffs.dtype)
@@ -78,6 +63,14 @@ def play_rates(plan: Relaxation) -> Float[Array, " k"]:
     return jnp.sum(plan.weight * run.astype(plan.weight.dtype) / period.astype(plan.weight.dtype), axis=-1)
 
 
+def _everyone(rates: Float[Array, " k"]) -> Float[Array, " n"]:
+    """float[k + 1], the rates and the dummy's; 0 for an arm below 1e-12, and for a dummy within the rounding of 1."""
+    rest = 1 - jnp.sum(rates)
+    rest = jnp.where(rest >= rates.shape[0] * jnp.finfo(rates.dtype).eps, rest, 0)
+    everyone = jnp.append(rates, rest)
+    return jnp.where(everyone >= SMALLEST_RATE, everyone, 0)
+
+
 @jax.jit
 def interleaved_value(problem: SwitchingBandit, rates: Float[Array, " k"]) -> Float[Array, ""]:
     """What interleaving with given rates earns per round in expectation, in the long run, exactly.
@@ -91,8 +84,8 @@ def interleaved_value(problem: SwitchingBandit, rates: Float[Array, " k"]) -> Fl
     payoffs = delay_payoffs(problem)
     k, depth = payoffs.shape
     dtype = payoffs.dtype
-    everyone = jnp.append(rates, jnp.maximum(1 - jnp.sum(rates), 0))
-    active = everyone >= SMALLEST_RATE
+    everyone = _everyone(rates)
+    active = everyone > 0
 
     def one(i):
         rate = jnp.where(active[i], everyone[i], 1)
@@ -127,7 +120,11 @@ class Interleaved:
     """Planner: arm i has times (offset_i + n) / rate_i, n = 0, 1, ..; round by round the earliest is played.
 
     rates: float[k], plays per round, of sum at most 1; the rest are empty rounds of a dummy, which a must-play problem
-    gives to an arm of rate 0. Rates below 1e-12 count as 0.
+    gives to an arm of rate 0. Rates below 1e-12 count as 0, and so does a dummy's within the rounding of a sum.
+
+    Times of round t are known to t eps / 2, eps the machine epsilon of the rates. Of equal times and offsets, single
+    precision orders 0.2% of the rounds 10^4 .. 10^5 otherwise than exact times do, 2% up to 10^6 and 14% up to 10^7
+    (four random rates); rates and mean gaps stay, gaps err by a round or two. Run in float64 beyond 10^5 rounds.
     """
 
     rates: Array
@@ -135,13 +132,15 @@ class Interleaved:
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> InterleavedState:
         """Offsets drawn; raises ValueError for a must-play problem with empty rounds and no arm for them."""
         require_reset(problem)
-        traced = isinstance(self.rates, jax.core.Tracer)
-        if not (problem.allow_idle or traced or np.sum(self.rates) >= 1 - SMALLEST_RATE or np.min(self.rates) <= 0):
-            raise ValueError(
-                "problem: found a must-play model (allow_idle=False) whose arms all have positive rates, with "
-                f"{1 - float(np.sum(self.rates)):g} of the rounds left empty, expected an arm of rate 0 to fill them "
-                "(add an arm that pays 0)"
-            )
+        if not (problem.allow_idle or isinstance(self.rates, jax.core.Tracer)):
+            with jax.ensure_compile_time_eval():
+                *arms, rest = np.asarray(_everyone(self.rates))
+            if rest > 0 and min(arms) > 0:
+                raise ValueError(
+                    "problem: found a must-play model (allow_idle=False) whose arms all have positive rates, with "
+                    f"{rest:g} of the rounds left empty, expected an arm of rate 0 to fill them "
+                    "(add an arm that pays 0)"
+                )
         k = self.rates.shape[0]
         return InterleavedState(jax.random.uniform(key, (k + 1,), self.rates.dtype), jnp.zeros(k + 1, jnp.int32))
 
@@ -154,16 +153,15 @@ class Interleaved:
         key: Key[Array, ""],
     ) -> tuple[Bool[Array, " k"], InterleavedState]:
         """One round; see the class. Cost: k."""
-        rest = 1 - jnp.sum(self.rates)
-        rates = jnp.append(self.rates, rest)
-        moving = rates >= SMALLEST_RATE
+        rates = _everyone(self.rates)
+        moving = rates > 0
         # Counts rather than sums of spacings: no drift.
         time = (state.offset + state.count.astype(rates.dtype)) / jnp.where(moving, rates, 1)
         k = self.rates.shape[0]
         chosen = jnp.arange(k + 1) == jnp.argmin(jnp.where(moving, time, jnp.inf))
         played = chosen[:k]
         if not problem.allow_idle:
-            played |= chosen[k] & (jnp.arange(k) == jnp.argmin(self.rates))
+            played |= chosen[k] & (jnp.arange(k) == jnp.argmin(rates[:k]))
         return played, state._replace(count=state.count + chosen.astype(jnp.int32))
 
     def guarantee(self, problem: SwitchingBandit) -> Float[Array, ""]:

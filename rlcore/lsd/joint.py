@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, initial_state, transition_tables
+from rlcore.lsd.problem import SwitchingBandit, initial_state, require_plays, transition_tables
 from rlcore.pytree import pytree
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree, require_float64
 
@@ -22,6 +22,7 @@ __all__ = [
     "JointPolicy",
     "JointStates",
     "Start",
+    "TooLarge",
     "joint_actions",
     "joint_policy",
     "joint_rewards",
@@ -31,6 +32,10 @@ __all__ = [
 # A named start, or the local state of every arm.
 Start = str | Sequence[int] | Int[np.ndarray, " k"] | Int[Array, " k"] | None
 LIMIT = 20_000_000
+
+
+class TooLarge(ValueError):
+    """An instance has more joint states than exact planning was allowed to take."""
 
 
 class JointStates(NamedTuple):
@@ -51,8 +56,7 @@ def joint_actions(num_arms: int, plays: int, allow_idle: bool) -> np.ndarray:
 
     Large sets first, the empty one last. Raises: ValueError: plays out of 1 .. k. Cost: A k.
     """
-    if not 1 <= plays <= num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {num_arms}] (the number of arms)")
+    require_plays(plays, num_arms)
     sizes = range(plays, -1, -1) if allow_idle else (plays,)
     sets = [s for size in sizes for s in itertools.combinations(range(num_arms), size)]
     masks = np.zeros((len(sets), num_arms), bool)
@@ -88,7 +92,7 @@ def _start_local(problem, start):
 
 
 def _refuse(found, size, num_actions, limit):
-    raise ValueError(
+    raise TooLarge(
         f"problem: found {found} joint states out of {size} with {num_actions} actions each, expected at most {limit} "
         "states x actions for exact planning; bound the optimum by `relaxation` and play by a planner with a "
         "certificate instead, or raise `limit`"

@@ -5,6 +5,7 @@ in v. Chains are independent and know nothing of each other, so too many may ask
 plays, and where payoffs are monotone they are never in a worse state than their virtual twins.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.lsd.choice import highest
-from rlcore.lsd.problem import SwitchingBandit, advance
+from rlcore.lsd.guarantee import virtual_value
+from rlcore.lsd.problem import SwitchingBandit, advance, require_plays, transition_tables
 from rlcore.lsd.relaxation import Occupancy
+from rlcore.lsd.restless import RestlessBandit, kernels_monotone
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Bool, Float, Int, Key
 
@@ -55,7 +58,8 @@ class MarkovSchedule:
     chance: float[k, S], of a virtual play by virtual state, or float[T, k, S], by round too; law: float[k, S], of the
     first virtual state; filler: bool[k], arms that the plan never plays; plays: m; rule: what ranks the arms that ask,
     the payoff of their "virtual" or of their "real" state; safe_fill: whether fillers are played where fewer than m
-    arms ask (always, where a round may not be left empty). The last three are static.
+    arms ask (always, where a round may not be left empty). These three are static. scores: float[k, S], what a play is
+    believed to pay, by which arms that ask are compared; None: the problem's payoffs.
     """
 
     chance: Array
@@ -64,12 +68,30 @@ class MarkovSchedule:
     plays: int = static(1)
     rule: str = static("virtual")
     safe_fill: bool = static(False)
+    scores: Array | None = None
 
     def init(self, problem, key: Key[Array, ""]) -> MarkovState:
         """Virtual states drawn from their law.
 
-        Raises: ValueError: rounds must be filled and, as far as can be seen, too few arms can fill them.
+        Raises: ValueError: a schedule for other sizes, plays above k, or rounds that must be filled and, as far as can
+          be seen, too few arms that can fill them.
         """
+        self._require_sizes(problem)
+        self.require_fillers(problem)
+        at = inverse_cdf(jnp.cumsum(self.law, axis=-1), uniform(key, self.law.shape[:1], self.law.dtype))
+        return MarkovState(at, jnp.zeros(at.shape, bool), at)
+
+    def _require_sizes(self, problem) -> None:
+        require_plays(self.plays, problem.num_arms)
+        expected = (problem.num_arms, problem.num_local)
+        if self.chance.shape[-2:] != expected:
+            raise ValueError(
+                f"problem: found {expected[0]} arms of {expected[1]} states, expected those of the schedule, "
+                f"{self.chance.shape[-2:]}"
+            )
+
+    def require_fillers(self, problem) -> None:
+        """Raise ValueError where rounds must be filled and too few arms can fill them; traced schedules pass."""
         if not getattr(problem, "allow_idle", True) and not isinstance(self.chance, jax.core.Tracer):
             found = int(np.sum(np.asarray(self.filler)))
             if self.chance.ndim == 2:  # an arm that asks in every round fills rounds too
@@ -80,8 +102,6 @@ class MarkovSchedule:
                     f"problem: found allow_idle=False and {found} arms that the plan plays never or always, expected "
                     f"at least {self.plays} to fill rounds with; add an arm without payoff"
                 )
-        at = inverse_cdf(jnp.cumsum(self.law, axis=-1), uniform(key, self.law.shape[:1], self.law.dtype))
-        return MarkovState(at, jnp.zeros(at.shape, bool), at)
 
     def act(
         self, problem: SwitchingBandit, state: MarkovState, local: Int[Array, " k"], t: Int[Array, ""],
@@ -99,21 +119,58 @@ class MarkovSchedule:
         at = lambda table, e: jnp.take_along_axis(table, e[:, None], axis=1)[:, 0]  # noqa: E731
         chance = self.chance if self.chance.ndim == 2 else self.chance[t]
         asked = jax.random.uniform(key, virtual.shape, chance.dtype) < at(chance, virtual)
-        score = at(problem.payoffs, virtual if self.rule == "virtual" else local)
+        scores = problem.payoffs if self.scores is None else self.scores
+        score = at(scores, virtual if self.rule == "virtual" else local)
         fill = None
         if self.safe_fill or not getattr(problem, "allow_idle", True):
             fill = jnp.where(self.filler, at(problem.payoffs, local), -jnp.inf)
         return asked, play_best(score, asked, self.plays, fill)
 
+    def guarantee(self, problem: SwitchingBandit | RestlessBandit) -> Float[Array, ""]:
+        """float[], reward per round that the schedule earns in expectation at least, in the long run.
+
+        V_virt of the scores. NaN where that is not proven: scores that fall or exceed the payoffs, restless kernels
+        that are not monotone (`kernels_monotone`), rates that are not stationary on this problem's arms to 1e-9 or to
+        rounding, a schedule by rounds, which has no long run, and the idle rule "decrement" from the start "just".
+        Restless arms must start in their highest states and share the chains' numbers ("mirrored" or "observed").
+        Raises: ValueError: a schedule for other sizes. Source: derived: docs/proofs/lsd.md#t15. Cost: k S^2, and see
+        `virtual_value`.
+        """
+        self._require_sizes(problem)
+        switching = isinstance(problem, SwitchingBandit)
+        behind = switching and problem.idle_rule == "decrement" and problem.start == "just"
+        if self.chance.ndim == 3 or behind:
+            return jnp.full((), jnp.nan, problem.payoffs.dtype)
+        scores = problem.payoffs if self.scores is None else self.scores
+        valid = jnp.all(jnp.diff(scores, axis=-1) >= 0) & jnp.all(scores <= problem.payoffs)
+        play = self.law * self.chance
+        idle = self.law - play
+        if switching:
+            played, rested = transition_tables(problem)
+            following = jnp.zeros_like(play).at[:, played].add(play).at[:, rested].add(idle)
+        else:
+            valid &= kernels_monotone(problem)
+            flow = lambda mass, law: jnp.einsum("ie,iex->ix", mass, law, precision="highest")  # noqa: E731
+            following = flow(play, problem.play) + flow(idle, problem.idle)
+        drift = jnp.max(jnp.abs(following - self.law))
+        valid &= drift <= max(ALWAYS, 4 * problem.num_local * float(jnp.finfo(play.dtype).eps))
+        known = dataclasses.replace(problem, payoffs=scores)
+        return jnp.where(valid, virtual_value(known, play, self.plays), jnp.nan)
+
 
 def markov_schedule(
-    occupancy: Occupancy, plays: int = 1, *, rule: str = "virtual", safe_fill: bool = False
+    occupancy: Occupancy,
+    plays: int = 1,
+    *,
+    rule: str = "virtual",
+    safe_fill: bool = False,
+    scores: Float[Array, "k S"] | None = None,
 ) -> MarkovSchedule:
     """The schedule whose virtual chains have the rates of an occupation measure.
 
     Args: occupancy: of `occupation_programme`, or of `relaxation` by `occupancy`; [k, S] twice; with a leading T, of
-      `finite_programme`, virtual states begin where the programme's arms do; plays: m, static; rule, safe_fill: see
-      `MarkovSchedule`.
+      `finite_programme`, virtual states begin where the programme's arms do; plays: m, static; rule, safe_fill, scores:
+      see `MarkovSchedule`.
     Returns: MarkovSchedule. Where payoffs are monotone it earns, from the rested state, at least
       alpha(k, m) V per round in expectation.
     Raises: ValueError: an unknown rule, plays below 1, or shapes that do not fit.
@@ -134,7 +191,7 @@ def markov_schedule(
     law = mass if mass.ndim == 2 else mass[0]
     law = law / jnp.sum(law, axis=-1, keepdims=True)
     filler = jnp.all(jnp.moveaxis(chance, -2, 0).reshape(chance.shape[-2], -1) <= NO_MASS, axis=1)
-    return MarkovSchedule(chance, law, filler, plays, rule, safe_fill)
+    return MarkovSchedule(chance, law, filler, plays, rule, safe_fill, scores)
 
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...], dtype) -> Float[Array, "..."]:

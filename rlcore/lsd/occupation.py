@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, transition_tables
+from rlcore.lsd.problem import SwitchingBandit, require_plays, transition_tables
 from rlcore.lsd.relaxation import Occupancy
 from rlcore.lsd.restless import RestlessBandit
 from rlcore.types import Array
@@ -180,8 +180,7 @@ def _payoffs(problem, plays: int) -> np.ndarray:
     payoffs = np.asarray(problem.payoffs, np.float64)
     if payoffs.ndim != 2:
         raise ValueError(f"problem: found payoffs of shape {payoffs.shape}, expected one problem, [k, S]")
-    if not 1 <= plays <= len(payoffs):
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {len(payoffs)}] (the number of arms)")
+    require_plays(plays, len(payoffs))
     return payoffs
 
 

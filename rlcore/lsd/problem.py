@@ -5,11 +5,12 @@ are stored in increasing order as e = 0 .. S - 1: e < L is -(L - e), e >= L is e
 depth M (rest) and L (play), S = L + M. A play after s idle rounds is a play at delay s + 1.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlcore.pytree import pytree, static
-from rlcore.types import Array, Bool, Float, Int
+from rlcore.types import Array, Bool, Float, Int, Number
 
 __all__ = [
     "IDLE_RULES",
@@ -19,6 +20,7 @@ __all__ = [
     "from_tables",
     "initial_state",
     "payoff_class",
+    "require_plays",
     "require_reset",
     "transition_tables",
 ]
@@ -148,6 +150,12 @@ def payoff_class(problem: SwitchingBandit) -> str:
     if np.all(rises):
         return "monotone"
     return "recovering" if np.all(rises[..., problem.satiation :]) else "arbitrary"
+
+
+def require_plays(plays: Number, num_arms: int) -> None:
+    """Raise ValueError unless the number of plays per round is in 1 .. k; a traced one passes."""
+    if not isinstance(plays, jax.core.Tracer) and not 1 <= plays <= num_arms:
+        raise ValueError(f"plays: found {plays}, expected an integer in [1, {num_arms}] (the number of arms)")
 
 
 def require_reset(problem: SwitchingBandit) -> None:

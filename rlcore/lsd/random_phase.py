@@ -14,7 +14,7 @@ import numpy as np
 
 from rlcore.lsd.choice import payoff_ranks, pick
 from rlcore.lsd.guarantee import virtual_value
-from rlcore.lsd.problem import SwitchingBandit, require_reset
+from rlcore.lsd.problem import SwitchingBandit, require_plays, require_reset
 from rlcore.lsd.relaxation import Relaxation, occupancy, relaxation
 from rlcore.lsd.simulate import Round
 from rlcore.pytree import pytree, static
@@ -131,8 +131,7 @@ class RandomPhase:
     def init(self, problem: SwitchingBandit, key: Key[Array, ""]) -> RandomPhaseState:
         """Phases drawn; raises ValueError for a must-play problem without enough arms that may always be played."""
         require_reset(problem)
-        if self.plays > problem.num_arms:
-            raise ValueError(f"plays: found {self.plays}, expected at most {problem.num_arms}, the number of arms")
+        require_plays(self.plays, problem.num_arms)
         if not problem.allow_idle:
             require_fillers(problem, self.plan, self.plays)
         draw_key, key = jax.random.split(key)
@@ -211,8 +210,9 @@ def require_fillers(problem: SwitchingBandit, plan: Relaxation, plays: int) -> N
     """
     if any(isinstance(x, jax.core.Tracer) for x in (*plan, problem.payoffs)):
         return
-    weight, idle, run, payoffs = (np.asarray(x) for x in (plan.weight, plan.idle, plan.run, problem.payoffs))
-    free = np.all((weight <= 0) | (run == 0) | (idle == 0), axis=-1) | (np.ptp(payoffs, axis=-1) == 0)
+    # Under a trace too, numbers are seen.
+    with jax.ensure_compile_time_eval():
+        free = np.asarray(fillers(problem, plan))
     if free.sum() < plays:
         raise ValueError(
             f"problem: found a must-play model (allow_idle=False) with {int(free.sum())} arms that may be played when "

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.problem import SwitchingBandit, require_reset
+from rlcore.lsd.problem import SwitchingBandit, require_plays, require_reset
 from rlcore.types import Array, Float, Int, Number
 
 __all__ = [
@@ -145,8 +145,7 @@ def relaxation(problem: SwitchingBandit, plays: int = 1) -> Relaxation:
     Source: derived: docs/proofs/lsd.md#t1 and #t3, after Foussoul et al. (2023) for the idea (abstract read).
     Cost: k M L per evaluation and in memory.
     """
-    if not 1 <= plays <= problem.num_arms:
-        raise ValueError(f"plays: found {plays}, expected an integer in [1, {problem.num_arms}] (the number of arms)")
+    require_plays(plays, problem.num_arms)
     return price_plays(_table(problem), plays)
 
 

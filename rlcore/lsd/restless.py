@@ -1,25 +1,18 @@
-"""Restless arms with ordered states and random transitions, and virtual chains that share their randomness.
+"""Restless arms with ordered states and random transitions, and when they are monotone.
 
-Where both kernels of an arm are stochastically monotone and idling dominates playing, a real and a virtual arm moved
-by one uniform number through their quantile functions keep their order: the guarantee of the Markov schedule carries
-over. With independent transitions it does not.
+Monotone arms, moved by one uniform number through their quantile functions, keep their order (`simulate_restless`).
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd.markov import MarkovSchedule, MarkovState, inverse_cdf, uniform
 from rlcore.lsd.problem import SwitchingBandit, transition_tables
-from rlcore.lsd.simulate import Round, Simulation
 from rlcore.pytree import pytree
-from rlcore.types import Array, Float, Int, Key, PyTree
+from rlcore.types import Array, Bool
 
-__all__ = ["COUPLINGS", "RestlessBandit", "as_restless", "restless_bandit", "restless_class", "simulate_restless"]
+__all__ = ["RestlessBandit", "as_restless", "kernels_monotone", "restless_bandit"]
 
-COUPLINGS = ("mirrored", "observed", "independent")
 CLASSES = ("monotone", "arbitrary")
 # Sums of S probabilities err by this many times S rounding units of their type.
 ROUNDINGS = 4
@@ -89,26 +82,33 @@ def _rounding(law) -> float:
     return ROUNDINGS * np.shape(law)[-1] * float(eps)
 
 
+def _faults(play, idle, error: float) -> dict:
+    """What keeps kernels from being monotone, bool[k, S - 1] and [k, S]; of NumPy arrays or of traced ones."""
+    play, idle = play.cumsum(axis=-1), idle.cumsum(axis=-1)
+    return {
+        "`play` not stochastically monotone": (play[:, 1:] - play[:, :-1] > error).any(axis=-1),
+        "`idle` not stochastically monotone": (idle[:, 1:] - idle[:, :-1] > error).any(axis=-1),
+        "`idle` that does not dominate `play`": (idle - play > error).any(axis=-1),
+    }
+
+
 def _broken(play: np.ndarray, idle: np.ndarray, payoffs: np.ndarray, error: float) -> str | None:
     """What keeps the arms from being monotone, None if nothing does."""
-    play, idle = np.cumsum(play, axis=-1), np.cumsum(idle, axis=-1)
-    tests = (
-        ("a payoff that falls", np.diff(payoffs, axis=1) < 0),
-        ("`play` not stochastically monotone", np.any(np.diff(play, axis=1) > error, axis=-1)),
-        ("`idle` not stochastically monotone", np.any(np.diff(idle, axis=1) > error, axis=-1)),
-        ("`idle` that does not dominate `play`", np.any(idle - play > error, axis=-1)),
-    )
-    for what, found in tests:
+    falls = {"a payoff that falls": np.diff(payoffs, axis=1) < 0}
+    for what, found in (falls | _faults(play, idle, error)).items():
         if np.any(found):
             arm, e = (int(i) for i in np.argwhere(found)[0])
             return f"arm {arm} with {what} at state {e}"
     return None
 
 
-def restless_class(problem: RestlessBandit) -> str:
-    """The strongest class of the arms: "monotone" or "arbitrary". Reads them on the host."""
-    arrays = (np.asarray(x, float) for x in (problem.play, problem.idle, problem.payoffs))
-    return "arbitrary" if _broken(*arrays, _rounding(problem.play)) else "monotone"
+def kernels_monotone(problem: RestlessBandit) -> Bool[Array, ""]:
+    """bool[], whether both kernels of every arm are stochastically monotone and idling dominates playing, to rounding.
+
+    Source: definition; premises (1) and (2) of docs/proofs/lsd.md#t15. Cost: k S^2.
+    """
+    faults = _faults(problem.play, problem.idle, _rounding(problem.play))
+    return ~jnp.any(jnp.concatenate([x.ravel() for x in faults.values()]))
 
 
 def as_restless(problem: SwitchingBandit) -> RestlessBandit:
@@ -119,71 +119,3 @@ def as_restless(problem: SwitchingBandit) -> RestlessBandit:
         jax.nn.one_hot(table, problem.num_local, dtype=dtype)[None], (problem.num_arms, *[problem.num_local] * 2)
     )
     return RestlessBandit(spread(play), spread(idle), problem.payoffs)
-
-
-def _payoff_of_round(problem: RestlessBandit, seen: Round) -> Float[Array, ""]:
-    return jnp.sum(seen.payoff)
-
-
-def simulate_restless(
-    problem: RestlessBandit,
-    schedule: MarkovSchedule,
-    horizon: int,
-    key: Key[Array, ""],
-    *,
-    coupling: str = "mirrored",
-    start: Int[Array, " k"] | None = None,
-    observe: Callable[[RestlessBandit, Round], PyTree] | None = _payoff_of_round,
-) -> Simulation:
-    """Run a Markov schedule on restless arms and collect mean payoffs.
-
-    Args: schedule: of `markov_schedule`, from `occupation_programme(problem)`; horizon: T, static; coupling:
-      "mirrored" (one uniform number moves the real and the virtual arm), "observed" (the same law, as it can be had
-      from a real arm: its transition is seen first, then the number is drawn given it) or "independent", static; start:
-      int32[k], the highest states by default: they dominate every virtual state; observe: as in `simulate`; its Round's
-      state is a `MarkovState`, so `seen.local >= seen.state.virtual` is domination.
-    Returns: Simulation; its `state` is the last round's MarkovState. Raises: ValueError: a horizon below 1 or an
-      unknown coupling.
-    Source: derived: docs/proofs/lsd.md#t15. Cost: T k S, after k S^2.
-    """
-    if horizon < 1:
-        raise ValueError(f"horizon: found {horizon}, expected an integer of at least 1")
-    if coupling not in COUPLINGS:
-        raise ValueError(f"coupling: found {coupling!r}, expected one of {COUPLINGS}")
-    k, size = problem.num_arms, problem.num_local
-    dtype = problem.payoffs.dtype
-    # By arm and (state, action): a played arm reads the upper half of its table.
-    cdf = jnp.cumsum(jnp.concatenate([problem.idle, problem.play], axis=1), axis=-1)
-    init_key, round_key = jax.random.split(key)
-    local = jnp.full(k, size - 1, jnp.int32) if start is None else jnp.asarray(start, jnp.int32)
-    rows = lambda e, acts: jnp.take_along_axis(cdf, (e + size * acts)[:, None, None], axis=1)[:, 0]  # noqa: E731
-
-    def move(local, played, virtual, asked, key):
-        first, second = (uniform(x, (k,), dtype) for x in jax.random.split(key))
-        real = rows(local, played.astype(jnp.int32))
-        following = inverse_cdf(real, first)
-        if coupling == "mirrored":
-            level = first
-        elif coupling == "independent":
-            level = second
-        else:
-            at = lambda e: jnp.take_along_axis(real, e[:, None], axis=1)[:, 0]  # noqa: E731
-            below = jnp.where(following > 0, at(jnp.maximum(following - 1, 0)), 0)
-            # Rounding must not lift the number out of the observed state's part.
-            level = jnp.minimum(below + second * (at(following) - below), at(following))
-        return following, inverse_cdf(rows(virtual, asked.astype(jnp.int32)), level)
-
-    def one(carry, t):
-        local, state, total = carry
-        act_key, move_key = jax.random.split(jax.random.fold_in(round_key, t))
-        virtual = state.following
-        asked, played = schedule.decide(problem, virtual, local, t, act_key)
-        payoff = jnp.where(played, jnp.take_along_axis(problem.payoffs, local[:, None], axis=1)[:, 0], 0)
-        following, after = move(local, played, virtual, asked, move_key)
-        state = MarkovState(virtual, asked, after)
-        trace = None if observe is None else observe(problem, Round(local, played, payoff, state))
-        return (following, state, total + jnp.sum(payoff)), trace
-
-    begin = (local, schedule.init(problem, init_key), jnp.zeros((), dtype))
-    (local, state, total), trace = jax.lax.scan(one, begin, jnp.arange(horizon, dtype=jnp.int32))
-    return Simulation(total, local, state, trace)

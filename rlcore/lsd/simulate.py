@@ -16,7 +16,7 @@ import numpy as np
 from rlcore.lsd.problem import SwitchingBandit, advance, initial_state
 from rlcore.types import Array, Bool, Float, Int, Key, PyTree
 
-__all__ = ["Learner", "Planner", "Round", "Simulation", "learn", "simulate"]
+__all__ = ["Learner", "Planner", "Round", "Simulation", "given_state", "learn", "simulate"]
 
 
 @runtime_checkable
@@ -134,8 +134,15 @@ def _run(problem, known, planner, horizon, key, start, observe, learns: bool) ->
 
 
 def _first_state(problem: SwitchingBandit, start: str | Int[Array, " k"] | None) -> Int[Array, " k"]:
-    if start is None or isinstance(start, str):
-        return initial_state(problem, start)
+    return initial_state(problem, start) if start is None or isinstance(start, str) else given_state(problem, start)
+
+
+def given_state(problem, start: Int[Array, " k"]) -> Int[Array, " k"]:
+    """int32[k], the first local states that a caller gives.
+
+    Args: problem: of k arms with S local states, switching or restless. Raises: ValueError: another shape, no
+      integers, or states out of 0 .. S - 1 as far as they are not traced. Cost: k.
+    """
     start = jnp.asarray(start)
     if start.shape != (problem.num_arms,) or not jnp.issubdtype(start.dtype, jnp.integer):
         raise ValueError(f"start: found {start.dtype}{start.shape}, expected integers of shape ({problem.num_arms},)")

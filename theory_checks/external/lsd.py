@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.lsd import from_tables, indexable, transition_tables, whittle_index
+from rlcore.lsd import from_tables, indexable, whittle_index
+from rlcore.lsd.problem import transition_tables
 from theory_checks.external import Row, version
 
 NUM_ARMS = 120

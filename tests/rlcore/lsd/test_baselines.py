@@ -1,5 +1,6 @@
 """Baselines: published totals, enumeration written once more, planners that earn what they announce, bad input."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 
 from rlcore.lsd import (
+    AdvantageIndex,
     BestFixedArm,
     Greedy,
     RoundRobin,
+    WhittlePolicy,
     alpha,
     best_calendar,
     calibrated_calendar,
+    dual_price,
     from_delays,
     from_tables,
     optimal_average,
@@ -210,6 +214,7 @@ def test_purely_periodic_fills_every_round_where_it_must():
         (lambda p: best_calendar(p, 0), "length: found 0, expected an integer of at least 1"),
         (lambda p: best_calendar(p, 12), "length: found 12, which makes 16777216 cycles of 4 sets of arms"),
         (lambda p: best_calendar(p, 2, 4), "plays: found 4"),
+        (lambda p: best_calendar(p, 16, limit=2**33), "which makes 4294967296 cycles .* expected at most 2147483647;"),
         (lambda p: best_calendar(p, 2, opening=[0, 3]), r"opening: found \[0, 3\], expected arms in 0 .. 2"),
         (lambda p: calibrated_calendar(p, 2, "random"), "order: found 'random', expected 'worst' or 'best'"),
         (lambda p: simulate(p, Greedy(ties="last"), 3, KEY), "ties: found 'last', expected one of"),
@@ -222,3 +227,19 @@ def test_purely_periodic_fills_every_round_where_it_must():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call(reference())
+
+
+@pytest.mark.parametrize("plays", [0, 4])
+def test_no_planner_plays_more_arms_than_there_are(plays):
+    problem = reference()
+    periods = dataclasses.replace(purely_periodic(problem), plays=plays)
+    message = rf"plays: found {plays}, expected an integer in \[1, 3\] \(the number of arms\)"
+    for planner in (
+        *(kind(plays=plays) for kind in (Greedy, RoundRobin, BestFixedArm, WhittlePolicy)),
+        *(AdvantageIndex(price, plays=plays) for price in (None, 0.1)),
+        periods,
+    ):
+        with pytest.raises(ValueError, match=message):
+            simulate(problem, planner, 3, KEY)
+    with pytest.raises(ValueError, match=message):
+        dual_price(problem, plays)

@@ -9,18 +9,9 @@ import numpy as np
 import pytest
 
 from envs.switching_bandits import laforgue_main, laforgue_supplement, reference, uniform
-from rlcore.lsd import (
-    BlockUCB,
-    advance,
-    block_optimum,
-    block_programme,
-    calibrated_ucb1,
-    comb_ucb1,
-    guided_block,
-    initial_state,
-    isi_comb_ucb1,
-    learn,
-)
+from rlcore.lsd import advance, block_optimum, calibrated_ucb1, comb_ucb1, initial_state, isi_comb_ucb1, learn
+from rlcore.lsd.block_programme import block_programme, guided_block
+from rlcore.lsd.comb_ucb import BlockUCB
 
 KEY = jax.random.key(2)
 MAIN, SUPPLEMENT, Q = laforgue_main(), laforgue_supplement(), reference()

@@ -17,12 +17,12 @@ from rlcore.lsd import (
     optimal_average,
     optimal_finite,
     policy_cycle,
-    policy_gain,
-    reachable,
     relaxation,
     simulate,
 )
-from rlcore.lsd.exact import _as_mdp
+from rlcore.lsd.exact import _as_mdp, policy_gain
+from rlcore.lsd.howard import best_cycles
+from rlcore.lsd.joint import reachable
 from rlcore.mdp import finite_horizon
 from rlcore.planning import backward_induction
 from rlcore.solver import CONVERGED, PRECISION_LIMIT, STEP_LIMIT
@@ -313,3 +313,17 @@ def test_an_instance_too_large_says_so_before_it_is_searched():
     # 4 096 states would do for two arms; here the search stops at the limit.
     with pytest.raises(ValueError, match=r"more than [0-9]+ joint states out of 16777216 with 9 actions each"):
         optimal_average(random_bandit(0, 8, 6, 2), limit=10_000)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_policy_iteration_knows_no_unit_of_reward(tied):
+    rng = np.random.default_rng(0)
+    following = jnp.asarray(rng.integers(0, 200, (200, 3)), jnp.int32)
+    reward = jnp.asarray(np.round(rng.random((200, 3)), 1) if tied else rng.random((200, 3)))
+    solve = jax.jit(best_cycles)
+    plain = solve(following, reward, jnp.zeros(200, jnp.int32))
+    assert plain.high - plain.low <= 1e-13  # some hundred roundings of relative values of order 1
+    for scale in (2.0**-60, 2.0**40):  # powers of two round nothing
+        other = solve(following, scale * reward, jnp.zeros(200, jnp.int32))
+        np.testing.assert_array_equal(other.action, plain.action)
+        assert (other.low, other.high) == (scale * plain.low, scale * plain.high)

@@ -18,9 +18,9 @@ from rlcore.lsd import (
     payoff_class,
     poisson_alpha,
     relaxation,
-    top_mean,
     virtual_value,
 )
+from rlcore.lsd.guarantee import top_mean
 
 
 def exact_alpha(k, m):

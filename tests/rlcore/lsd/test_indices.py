@@ -15,13 +15,13 @@ from rlcore.lsd import (
     dual_price,
     from_tables,
     indexable,
-    priced_arms,
     relaxation,
     simulate,
-    transition_tables,
     whittle_index,
 )
 from rlcore.lsd.choice import highest
+from rlcore.lsd.indices import priced_arms
+from rlcore.lsd.problem import transition_tables
 
 # Sums of a few dozen payoffs and prices below 10, each rounded.
 EXACT = 1e-12

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from envs.switching_bandits import laforgue_supplement, reference, satiation, spike, uniform
 from rlcore.lsd import (
-    Estimates,
     ExploreCommit,
     Learner,
     UCBGreedy,
@@ -20,18 +19,16 @@ from rlcore.lsd import (
     advance,
     etc_regret_bound,
     etc_sweeps,
-    exploration_sweep,
     isi_comb_ucb1,
-    isotonic,
     learn,
     occupancy,
     relaxation,
-    rising_upper_bound,
-    upper_bound,
-    virtual_ucb_frame,
     virtual_ucb_regret_bound,
 )
+from rlcore.lsd.estimates import Estimates, isotonic, rising_upper_bound, upper_bound
+from rlcore.lsd.explore_commit import exploration_sweep
 from rlcore.lsd.random_phase import asking, draw_phases, turn, virtual_state
+from rlcore.lsd.virtual_ucb import virtual_ucb_frame
 from rlcore.pytree import pytree
 
 Q = reference()

@@ -27,7 +27,8 @@ Q = from_tables(
     [[0.3, 0.1], [0.2, 0.0], [0.1, 0.05]],
     payoff_class="monotone",
 )
-SLOW = dataclasses.replace(Q, idle_rule="decrement")
+slowly = lambda problem: dataclasses.replace(problem, idle_rule="decrement")  # noqa: E731
+SLOW = slowly(Q)
 ALPHA = {1: 1 - (1 - 1 / 3) ** 3, 2: (3 * 2 / 3 * (1 / 3) ** 2 + 2 * (1 - (1 / 3) ** 3 - 3 * 2 / 3 * (1 / 3) ** 2)) / 2}
 ERRORS = 4.5  # standard errors allowed
 SIMPLEX = 1e-9  # of rates by HiGHS: where chains are periodic the means below have no other error
@@ -153,6 +154,55 @@ def run_from(schedule, start):
     return trace | {"first": trace["first"][:, 0]}
 
 
+# ---- its guarantee ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plays", [1, 2])
+@pytest.mark.parametrize("problem", [Q, SLOW], ids=["reset", "decrement"])
+def test_the_guarantee_is_the_mean_of_the_best_virtual_payoffs(problem, plays):
+    found = occupation_programme(problem, plays)
+    promised = expected_best(found.occupancy.play, problem.payoffs, plays)
+    for rule in ("virtual", "real"):
+        schedule = markov_schedule(found.occupancy, plays, rule=rule)
+        np.testing.assert_allclose(schedule.guarantee(problem), promised, rtol=0, atol=SIMPLEX)
+    for start in ("one", "just"):
+        other = schedule.guarantee(dataclasses.replace(problem, start=start))
+        # one play behind for ever: docs/proofs/lsd.md#t15
+        assert jnp.isnan(other) if (problem is SLOW and start == "just") else other == schedule.guarantee(problem)
+
+
+def test_without_its_premises_the_guarantee_is_no_number():
+    found = occupation_programme(Q)
+    schedule = markov_schedule(found.occupancy)
+    turned = dataclasses.replace(Q, payoffs=Q.payoffs[:, ::-1])
+    assert jnp.isnan(schedule.guarantee(turned))
+    # scores below the payoffs save it, above them they do not
+    low = dataclasses.replace(schedule, scores=Q.payoffs / 2)
+    assert low.guarantee(Q) == schedule.guarantee(Q) / 2
+    assert jnp.isnan(dataclasses.replace(schedule, scores=Q.payoffs + 0.01).guarantee(Q))
+    # the chains of one idle rule are not stationary under the other
+    run = from_tables([[1.0]], [[0.9, 0.0]])  # two plays, then one round of rest, or two of them
+    assert markov_schedule(occupation_programme(run).occupancy).guarantee(run) == pytest.approx(1.9 / 3, abs=SIMPLEX)
+    assert jnp.isnan(markov_schedule(occupation_programme(run).occupancy).guarantee(slowly(run)))
+    # a plan by rounds has no long run
+    assert jnp.isnan(markov_schedule(finite_programme(Q, 4).occupancy).guarantee(Q))
+    # rates of single precision are stationary to their own rounding
+    rates = type(found.occupancy)(*(x.astype(jnp.float32) for x in found.occupancy))
+    single = dataclasses.replace(Q, payoffs=Q.payoffs.astype(jnp.float32))
+    value = markov_schedule(rates).guarantee(single)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, schedule.guarantee(Q), rtol=1e-5)
+
+
+def test_scores_rank_the_arms_that_ask():
+    schedule = dataclasses.replace(markov_schedule(occupation_programme(Q).occupancy), chance=jnp.ones((3, 6)))
+    scores = jnp.zeros((3, 6)).at[1].set(1.0)
+    at = jnp.full(3, 5)
+    _, played = schedule.decide(Q, at, at, jnp.asarray(0), KEYS[0])
+    _, other = dataclasses.replace(schedule, scores=scores).decide(Q, at, at, jnp.asarray(0), KEYS[0])
+    np.testing.assert_array_equal([played, other], [[False, False, True], [False, True, False]])
+
+
 # ---- choice of arms --------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +278,12 @@ def test_bad_arguments_are_named():
     )
     with pytest.raises(ValueError, match=r"rule: found 'best', expected one of \('virtual', 'real'\)"):
         markov_schedule(found.occupancy, rule="best")
+    schedule = markov_schedule(found.occupancy, 4)
+    for call in (lambda: schedule.init(Q, KEYS[0]), lambda: schedule.guarantee(Q)):
+        with pytest.raises(ValueError, match=r"plays: found 4, expected an integer in \[1, 3\]"):
+            call()
+    with pytest.raises(ValueError, match=r"problem: found 4 arms of 6 states, expected .* \(3, 6\)"):
+        markov_schedule(found.occupancy).guarantee(with_idle_arm(Q))
     with pytest.raises(ValueError, match="plays: found 0, expected an integer of at least 1"):
         markov_schedule(found.occupancy, 0)
     with pytest.raises(ValueError, match=r"occupancy: found shapes \(3, 6\), \(2, 6\), expected"):

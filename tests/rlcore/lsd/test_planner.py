@@ -7,16 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.restless_bandits import persistent, restless_monotone
 from envs.switching_bandits import tight
 from rlcore.lsd import (
+    Greedy,
     Interleaved,
+    MarkovSchedule,
     RandomPhase,
     alpha,
     best_of,
     candidates,
     certify,
+    dual_price,
     from_delays,
     from_tables,
+    markov_schedule,
+    minorant,
+    occupation_programme,
     plan,
     poisson_alpha,
     random_phase,
@@ -98,6 +105,49 @@ def test_certificate():
     np.testing.assert_allclose(other.mean, (0.9 + 0.3 + 298 * 0.1) / 300, rtol=1e-12)
 
 
+@pytest.mark.parametrize("plays", [1, 2])
+def test_one_call_plans_and_certifies_where_recovery_takes_a_runs_length(plays):
+    slow = dataclasses.replace(Q, idle_rule="decrement")
+    chosen = plan(slow, plays)
+    assert isinstance(chosen, MarkovSchedule) and set(candidates(slow, plays)) == {"markov"}
+    found = certify(slow, chosen, 300, 400, KEY)
+    # the dual, by policy iteration on single arms, shares no code with the programme of the certificate
+    np.testing.assert_allclose(found.upper, dual_price(slow, plays)[1], rtol=0, atol=1e-9)
+    assert found.guaranteed >= alpha(3, plays) * found.upper - 1e-9
+    assert found.guaranteed - 4 * found.error <= found.mean <= found.upper * (300 + 4 + 2 - 1) / 300
+    assert found.guaranteed <= found.lower_optimum <= found.upper_optimum <= found.upper
+    # payoffs of any kind: planned and ranked by the largest monotone ones below them
+    rng = np.random.default_rng(2)
+    anything = from_tables(rng.random((3, 4)), rng.random((3, 2)), idle_rule="decrement")
+    chosen = plan(anything, plays)
+    assert np.all(np.asarray(chosen.scores) <= np.asarray(anything.payoffs))
+    least = minorant(anything, "monotone")
+    found = certify(anything, chosen, 300, 400, KEY)
+    assert found.guaranteed >= alpha(3, plays) * occupation_programme(least, plays).value - 1e-9
+    assert found.guaranteed - 4 * found.error <= found.mean and found.upper >= found.upper_optimum
+
+
+def schedule_of(arms, plays=1):
+    return markov_schedule(occupation_programme(arms, plays).occupancy, plays)
+
+
+def test_restless_arms_are_certified():
+    arms = persistent()
+    found = certify(arms, schedule_of(arms), 300, 400, KEY)
+    # V = 1, and 3/4 is what both the chains and optimal play earn: some arm is good
+    np.testing.assert_allclose([found.upper, found.guaranteed], [1, 0.75], rtol=0, atol=1e-9)
+    assert found.upper >= 1 and found.lower_optimum <= 0.75 <= found.upper_optimum < found.lower_optimum + 1e-8
+    assert abs(found.mean - 0.75) <= 4.5 * found.error
+    for seed, plays in ((0, 1), (1, 2)):
+        arms = restless_monotone(jax.random.key(seed), 3, 4)
+        found = certify(arms, schedule_of(arms, plays), 300, 400, KEY)
+        assert alpha(3, plays) * found.upper - 1e-9 <= found.guaranteed <= found.upper_optimum
+        assert found.guaranteed - 4 * found.error <= found.mean
+        assert found.lower_optimum <= found.upper_optimum <= found.upper
+    large = restless_monotone(KEY, 5, 4)
+    assert jnp.isnan(certify(large, schedule_of(large), 5, 2, KEY).lower_optimum)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"replicas: found 1, expected at least 2"):
         certify(Q, random_phase(Q), 10, 1, KEY)
@@ -110,5 +160,10 @@ def test_bad_input():
         replicate(must, random_phase(Q), 10, 4, KEY)
     with pytest.raises(ValueError, match=r"plays: found 4, expected an integer in \[1, 3\]"):
         plan(Q, 4)
-    with pytest.raises(ValueError, match=r"idle_rule: found 'decrement'.*occupation_programme"):
-        plan(dataclasses.replace(Q, idle_rule="decrement"))
+    with pytest.raises(ValueError, match=r"must-play|allow_idle=False"):
+        plan(dataclasses.replace(must, idle_rule="decrement"))
+    arms = persistent()
+    with pytest.raises(ValueError, match=r"planner: found Greedy, expected a MarkovSchedule"):
+        replicate(arms, Greedy(), 10, 4, KEY)
+    with pytest.raises(ValueError, match=r"planner: found MarkovSchedule with fixed=True"):
+        replicate(arms, schedule_of(arms), 10, 4, KEY, fixed=True)

@@ -13,8 +13,8 @@ from rlcore.lsd import (
     initial_state,
     payoff_class,
     simulate,
-    transition_tables,
 )
+from rlcore.lsd.problem import transition_tables
 
 DEPTHS = [(1, 1), (1, 3), (4, 1), (3, 2), (4, 3)]
 RULES = ("reset", "decrement")

@@ -10,15 +10,15 @@ import pytest
 
 from rlcore.lsd import (
     SwitchingBandit,
-    cycle_payoffs,
     cycle_programme,
     dual,
     from_tables,
     occupancy,
     occupation_programme,
     relaxation,
-    transition_tables,
 )
+from rlcore.lsd.problem import transition_tables
+from rlcore.lsd.relaxation import cycle_payoffs
 
 Q = from_tables(
     [[0.5, 0.7, 0.8, 0.9], [0.3, 0.6, 0.9, 0.9], [0.2, 0.2, 0.2, 1.0]],

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import envs
 from envs.restless_bandits import persistent, restless_monotone
@@ -16,12 +18,15 @@ from rlcore.lsd import (
     from_tables,
     markov_schedule,
     occupation_programme,
+    optimal_average,
+    optimal_restless,
     restless_bandit,
-    restless_class,
     simulate,
     simulate_restless,
 )
+from rlcore.lsd.restless import kernels_monotone
 
+Q = from_tables([[0.5, 0.7, 0.9], [0.3, 0.6, 0.9]], [[0.3, 0.1], [0.2, 0.0]], payoff_class="monotone")
 ERRORS = 4.5  # standard errors allowed
 ALPHA = 1 - (1 - 1 / 3) ** 3  # three arms, one play
 
@@ -134,6 +139,53 @@ def test_fixed_kernels_move_as_the_switching_bandit_does():
         np.testing.assert_array_equal(ours.local, theirs.local)
 
 
+# ---- what is promised, and the optimum ------------------------------------------------------------------------------
+
+
+def test_the_guarantee_is_the_mean_of_the_best_virtual_payoff_or_no_number():
+    for seed in range(5):
+        problem = restless_monotone(jax.random.key(seed), 3, 5)
+        found = occupation_programme(problem)
+        schedule = markov_schedule(found.occupancy)
+        promised = expected_best(found.occupancy.play, problem.payoffs)
+        np.testing.assert_allclose(schedule.guarantee(problem), promised, rtol=0, atol=1e-9)  # HiGHS's rows
+        # play that leads higher than rest, payoffs that fall, chains of other arms: nothing is proven
+        assert jnp.isnan(schedule.guarantee(RestlessBandit(problem.idle, problem.play, problem.payoffs)))
+        assert jnp.isnan(schedule.guarantee(dataclasses.replace(problem, payoffs=problem.payoffs[:, ::-1])))
+        other = dataclasses.replace(restless_monotone(jax.random.key(seed + 5), 3, 5), payoffs=problem.payoffs)
+        assert jnp.isnan(schedule.guarantee(other))
+
+
+def joint_optimum(problem, plays):
+    """The best long-run average by the linear programme of the joint chain, whose states all reach each other."""
+    k, s = problem.payoffs.shape
+    states = np.array(list(itertools.product(range(s), repeat=k)))
+    sets = [a for a in itertools.product([0, 1], repeat=k) if sum(a) <= plays]
+    columns, gain = [], []
+    for e in states:
+        for a in sets:
+            laws = [np.asarray((problem.play if a[i] else problem.idle)[i, e[i]]) for i in range(k)]
+            columns.append((states == e).all(1) - functools.reduce(np.kron, laws))
+            gain.append(sum(a[i] * problem.payoffs[i, e[i]] for i in range(k)))
+    rows = np.vstack([np.array(columns).T, np.ones(len(gain))])
+    right = np.append(np.zeros(len(states)), 1)
+    return -scipy.optimize.linprog(-np.array(gain), A_eq=rows, b_eq=right, method="highs").fun
+
+
+@pytest.mark.parametrize("plays", [1, 2])
+def test_the_optimum_of_restless_arms(plays):
+    for seed in range(3):
+        problem = restless_monotone(jax.random.key(seed), 2, 3)
+        found = optimal_restless(problem, plays)
+        assert found.status == 0 and found.upper - found.lower <= 1e-9 and found.states == 9
+        exact = joint_optimum(problem, plays)
+        assert found.lower - 1e-8 <= exact <= found.upper + 1e-8  # HiGHS's rows
+        assert found.upper <= occupation_programme(problem, plays).value + 1e-8
+    # fixed kernels: Howard's method on the switching bandit
+    exact, found = optimal_average(Q, plays), optimal_restless(as_restless(Q), plays)
+    assert found.lower <= exact.upper and exact.lower <= found.upper and found.status == 0
+
+
 # ---- classes and instances -------------------------------------------------------------------------------------------
 
 
@@ -143,13 +195,13 @@ def test_families_are_what_they_claim_and_batch():
     assert batch.num_arms == 2 and batch.num_local == 6
     for i in range(8):
         one = RestlessBandit(*(x[i] for x in (batch.play, batch.idle, batch.payoffs)))
-        assert restless_class(one) == "monotone"
+        assert kernels_monotone(one)
         checked = restless_bandit(one.play, one.idle, one.payoffs, payoff_class="monotone")
         np.testing.assert_array_equal(checked.play, one.play)
-    assert restless_class(envs.make("restless_bandits/persistent", k=3)) == "monotone"
+    assert kernels_monotone(envs.make("restless_bandits/persistent", k=3))
     table = np.sort(np.random.default_rng(0).random((2, 5)), axis=1)
     for rule in ("reset", "decrement"):
-        assert restless_class(as_restless(from_tables(table[:, 2:], table[:, 1::-1], idle_rule=rule))) == "monotone"
+        assert kernels_monotone(as_restless(from_tables(table[:, 2:], table[:, 1::-1], idle_rule=rule)))
 
 
 GOOD = np.array([[[0.5, 0.5], [0.25, 0.75]]])
@@ -194,11 +246,30 @@ def test_bad_arms_are_named(play, idle, payoffs, message):
 def test_other_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"payoff_class: found 'odd', expected one of \('monotone', 'arbitrary'\)"):
         restless_bandit(GOOD, GOOD, PAYS, payoff_class="odd")
-    assert restless_class(restless_bandit(BACK, GOOD, PAYS)) == "arbitrary"
+    for play, idle in ((BACK, GOOD), (GOOD, BACK), (GOOD, np.full((1, 2, 2), 0.5))):
+        assert not kernels_monotone(restless_bandit(play, idle, PAYS))
     schedule = markov_schedule(occupation_programme(persistent()).occupancy)
     with pytest.raises(ValueError, match="coupling: found 'shared', expected one of"):
         simulate_restless(persistent(), schedule, 3, jax.random.key(0), coupling="shared")
     with pytest.raises(ValueError, match="horizon: found 0, expected an integer of at least 1"):
         simulate_restless(persistent(), schedule, 0, jax.random.key(0))
+    for start, message in (
+        (jnp.array([0, 2]), r"start: found local states in \[0, 2\], expected \[0, 1\]"),
+        (jnp.array([-1, 0]), r"start: found local states in \[-1, 0\]"),
+        (jnp.array([0]), r"start: found int64\(1,\), expected integers of shape \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            simulate_restless(persistent(), schedule, 3, jax.random.key(0), start=start)
+    with pytest.raises(ValueError, match=r"problem: found 2 arms of 2 states, 48 pairs .* expected at most 47"):
+        optimal_restless(persistent(), limit=47)
+    with pytest.raises(ValueError, match=r"plays: found 3, expected an integer in \[1, 2\]"):
+        optimal_restless(persistent(), 3)
+    for sizes, message in (((0, 3), "k: found 0, expected"), ((2, 0), "S: found 0, expected an integer >= 1")):
+        with pytest.raises(ValueError, match=message):
+            restless_monotone(jax.random.key(0), *sizes)
+    with pytest.raises(ValueError, match=r"concentration: found 0.0, expected a finite number above 0"):
+        restless_monotone(jax.random.key(0), 2, 3, 0.0)
+    with pytest.raises(ValueError, match="k: found 0, expected"):
+        persistent(0)
     with pytest.raises(ValueError, match=r"stay: found 0.2, expected a probability in \[1/2, 1\)"):
         persistent(stay=0.2)

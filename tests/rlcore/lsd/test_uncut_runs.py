@@ -18,10 +18,10 @@ from rlcore.lsd import (
     from_tables,
     minorant,
     relaxation,
-    run_relaxation,
     simulate,
     stretched,
 )
+from rlcore.lsd.stretched import run_relaxation
 
 bounds = jax.jit(lambda planner, problem: planner.guarantee(problem))
 
