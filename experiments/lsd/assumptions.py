@@ -49,7 +49,8 @@ class Config:
 
 QUICK = Config(replicas=200, horizon=400, num_restless=4, restless_horizon=200, num_decrement=10)
 
-MINE, NOTED = "prototype of this project", "docs/decisions.md, experiments of switching bandits"
+MINE = "prototype of this project"
+TIES = "docs/decisions.md, experiments of switching bandits: ties at random"
 
 
 def _references():
@@ -67,7 +68,7 @@ def _references():
     for epsilon, (phases, stretched) in rows.items():
         for n, x, y in zip(INTERRUPTED, phases, stretched, strict=True):
             add(f"interrupter, payoff {epsilon}, n = {n}, random phases", x, 0.01, "T11")
-            add(f"interrupter, payoff {epsilon}, n = {n}, stretched", y, 0.01, "T11", noted=NOTED)
+            add(f"interrupter, payoff {epsilon}, n = {n}, stretched", y, 0.01, "T11", explained=TIES)
     add("equal offsets, k = 4", 0.25, 1e-9, "T6 (iii)")
     add("good or bad arms, mirrored", 0.752, 0.006, "T15")
     add("good or bad arms, independent", 0.377, 0.006, "T15")

@@ -59,7 +59,7 @@ REFERENCES = {
 NO_DUMMY = f"steps {STEP_DELAYS[2]}, interleaved without the dummy arm"
 REFERENCES[NO_DUMMY] = Reference(
     0.178, 0.006, MINE, "specification of the family, T10",
-    noted="docs/decisions.md, experiments of switching bandits",
+    explained="docs/decisions.md, experiments of switching bandits: per unit of virtual time",
 )  # fmt: skip
 
 
