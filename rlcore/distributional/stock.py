@@ -31,6 +31,7 @@ __all__ = [
     "round_stock",
     "scale_factor",
     "stock_grid",
+    "tied_actions",
 ]
 
 ROUNDINGS = ("exact", "nearest", "floor", "ceil", "linear", "stochastic")
@@ -312,14 +313,19 @@ def _check_window(problem: MDP, utility: Utility, grid: StockGrid) -> None:
         )
 
 
+def tied_actions(value: Float[Array, "... A"], tol: Number = 1e-12) -> Bool[Array, "... A"]:
+    """Which actions are within tol (1 + |best|) of the best. Cost: O(size of value)."""
+    best = jnp.max(value, axis=-1, keepdims=True)
+    return value >= best - tol * (1 + jnp.abs(best))
+
+
 def break_ties(value: Float[Array, "... A"], rule: str, key: RandomKey = None) -> Int[Array, "..."]:
     """A maximiser along the last axis, values within 1e-12 (1 + |best|) of the best being tied.
 
     Args: value: float[..., A], -inf for unavailable; rule: "first", "last" or "random"; key: for "random".
     Returns: int32[...]. Cost: O(size of value).
     """
-    best = jnp.max(value, axis=-1, keepdims=True)
-    tied: Bool[Array, "... A"] = value >= best - 1e-12 * (1 + jnp.abs(best))
+    tied = tied_actions(value)
     if rule == "first":
         return jnp.argmax(tied, axis=-1).astype(jnp.int32)
     if rule == "last":
