@@ -20,25 +20,26 @@ from rlcore.distributional.stock import StockGrid, StockValue, mean_factor, next
 from rlcore.distributional.stock_vi import stock_backup
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
-from rlcore.types import Array, Bool, Float, Int, Number
+from rlcore.types import Array, Float, Int, Number
 
-__all__ = ["Paths", "law_backup", "mixtures", "paths", "scores", "worth", "zero_laws"]
+__all__ = ["Paths", "chosen_outcomes", "law_backup", "mixtures", "paths", "scores", "worth", "zero_laws"]
 
 Functional = Utility | Callable[[Law], Array]
 
-# Numbers that one piece of the states may hold at a time; more pieces cost time, fewer memory.
-PIECE = 2**22
+# Numbers that one piece of the states may hold at a time: on a CPU what fits its cache, elsewhere what fills it.
+PIECE_CPU, PIECE = 2**18, 2**26
 
 
 class Paths(NamedTuple):
     """Where the outcomes of some rows of one state lead; M outcomes, twice as many where the grid interpolates.
 
-    stock: float[..., M], before rounding. column: int32[..., M], of the table: a node, C below or C + 1 above.
-    prob, shift: float[..., M], shift the reward that the law of the return is moved by. ended: bool[..., M].
+    state, column: int32[..., M], where in the table: a node, C below or C + 1 above. stock: float[..., M], before
+    rounding. prob, shift: float[..., M], shift the reward that the law of the return is moved by. ended: bool[..., M].
     """
 
-    stock: Array
+    state: Array
     column: Array
+    stock: Array
     prob: Array
     shift: Array
     ended: Array
@@ -48,14 +49,14 @@ def paths(kernel, rows: Int[Array, "*L"], grid: StockGrid, discount: Number, t, 
     """Follow outcomes from rows of the table.
 
     Args:
-      kernel: (prob, reward, terminal), each [..., B], for these rows. rows: int[...], their columns in the table.
+      kernel: (next_state, prob, reward, terminal), each [..., B], of these rows. rows: int32[...], their columns.
       t: int[], steps taken; last: bool[], whether no step follows.
       telescoped: False keeps true rewards everywhere: laws of the true return under a policy that tracks the rounded
         stock, which its value does not follow.
 
     Returns: the paths. Source: derived: docs/proofs/distributional.md, T10 and T11. Cost: their size.
     """
-    prob, reward, terminal = kernel
+    next_state, prob, reward, terminal = kernel
     nodes, size = grid.nodes.astype(reward.dtype), grid.lattice.size
     side = rows[..., None] >= size
     node = nodes[jnp.minimum(rows, size - 1)][..., None]
@@ -68,13 +69,13 @@ def paths(kernel, rows: Int[Array, "*L"], grid: StockGrid, discount: Number, t, 
     def branch(index, share):
         column = jnp.where(outside, beyond, index)
         if not telescoped or grid.rounding == "exact":
-            return Paths(stock, column, share, reward, ended)
+            return Paths(next_state, column, stock, share, reward, ended)
         landed = nodes[index]
         if grid.coordinates == "discounted":
             shift = (landed - node) / discount ** jnp.asarray(t, reward.dtype)
         else:
             shift = discount * landed - node
-        return Paths(stock, column, share, jnp.where(outside | ended, reward, shift), ended)
+        return Paths(next_state, column, stock, share, jnp.where(outside | ended, reward, shift), ended)
 
     if grid.rounding not in ("linear", "stochastic"):
         return branch(at.index + at.weight.astype(jnp.int32), prob)
@@ -84,9 +85,9 @@ def paths(kernel, rows: Int[Array, "*L"], grid: StockGrid, discount: Number, t, 
 
 
 def _by_state(function, arguments, cost: int):
-    """Map over states, in pieces of at most PIECE numbers."""
+    """Map over states, `cost` numbers each, in pieces."""
     states = jax.tree.leaves(arguments)[0].shape[0]
-    at_once = max(1, PIECE // cost)
+    at_once = max(1, (PIECE_CPU if jax.default_backend() == "cpu" else PIECE) // cost)
     if at_once >= states:
         return jax.vmap(function)(arguments)
     return jax.lax.map(function, arguments, batch_size=at_once)
@@ -96,7 +97,7 @@ def _kernel(problem: MDP):
     return problem.next_state, problem.prob, problem.reward, problem.terminal
 
 
-def _chosen(kernel, choice):
+def chosen_outcomes(kernel, choice):
     """The outcomes of the chosen action of each row, or of all actions with their weights: [C + 2, M]."""
     if choice.ndim == 1:
         return tuple(x[choice] for x in kernel)
@@ -106,10 +107,8 @@ def _chosen(kernel, choice):
 
 
 def _mixture(kernel, rows, grid: StockGrid, discount, t, last, telescoped) -> Mixture:
-    going = paths(kernel[1:], rows, grid, discount, t, last, telescoped)
-    copies = going.column.shape[-1] // kernel[0].shape[-1]
-    states = jnp.concatenate([kernel[0]] * copies, axis=-1)
-    return Mixture(states * (grid.lattice.size + 2) + going.column, going.prob, going.shift, going.ended)
+    going = paths(kernel, rows, grid, discount, t, last, telescoped)
+    return Mixture(going.state * (grid.lattice.size + 2) + going.column, going.prob, going.shift, going.ended)
 
 
 def mixtures(
@@ -128,7 +127,7 @@ def mixtures(
     problem = problem.at_time(t)
     rows = jnp.arange(grid.lattice.size + 2, dtype=jnp.int32)
     make = functools.partial(_mixture, rows=rows, grid=grid, discount=problem.discount)
-    return jax.vmap(lambda row: make(_chosen(row[0], row[1]), t=t, last=last, telescoped=telescoped))(
+    return jax.vmap(lambda row: make(chosen_outcomes(row[0], row[1]), t=t, last=last, telescoped=telescoped))(
         (_kernel(problem), choice)
     )
 
@@ -153,15 +152,15 @@ def law_backup(
 
     Returns: kept laws, float[S, C + 2, N].
     Source: Avila Pires et al. (2025), arXiv 2501.13028, for the method; derived: docs/proofs/distributional.md, T10
-      to T12. Cost: S C M reads of laws (A times more with weights), and no more than `PIECE` numbers beside the result
-      unless one state needs more.
+      to T12. Cost: S C M reads of laws (A times more with weights); beside the result the numbers of one piece,
+      `PIECE_CPU` or `PIECE`, or those of one state where it needs more.
     """
     problem = problem.at_time(t)
     rows = jnp.arange(grid.lattice.size + 2, dtype=jnp.int32)
     flat = table.reshape(-1, representation.size)
 
     def of_state(row):
-        mixture = _mixture(_chosen(*row), rows, grid, problem.discount, t, last, telescoped)
+        mixture = _mixture(chosen_outcomes(*row), rows, grid, problem.discount, t, last, telescoped)
         return representation.backup(flat, mixture, problem.discount)
 
     outcomes = problem.prob.shape[-1] * (choice.shape[-1] if choice.ndim == 3 else 1)

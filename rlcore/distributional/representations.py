@@ -1,16 +1,20 @@
 """What a dynamic programme keeps of a law: its stop-loss curve on a lattice, or equally likely quantiles."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rlcore.distributional.lattice import Lattice
+from rlcore.distributional.lattice import Lattice, lattice
 from rlcore.distributional.laws import Law, from_stop_loss, project_categorical, project_quantile, to_stop_loss
+from rlcore.distributional.stock import StockGrid, check_grid, return_range
+from rlcore.mdp import MDP
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number
 
-__all__ = ["Categorical", "Mixture", "Quantiles", "Representation", "mixture_law"]
+__all__ = ["Categorical", "Mixture", "Quantiles", "Representation", "fitting_lattice", "mixture_law"]
 
 
 # Differences of stop-loss curves below this many units of rounding per atom are no mass.
@@ -128,9 +132,7 @@ class Quantiles:
 Representation = Categorical | Quantiles
 
 
-def mixture_law(
-    representation: Representation, table: Float[Array, "R N"], mixture: Mixture, discount: Number
-) -> Law:
+def mixture_law(representation: Representation, table: Float[Array, "R N"], mixture: Mixture, discount: Number) -> Law:
     """The mixture itself, unprojected: what is scored, and what a scattering projection starts from.
 
     Args: table: kept laws; mixture: [..., M]; discount: float[].
@@ -145,3 +147,52 @@ def mixture_law(
     flat = (*mixture.row.shape[:-1], mixture.row.shape[-1] * representation.size)
     values = mixture.shift[..., None] + discount * tail
     return Law(values.reshape(flat), (prob * share).reshape(flat))
+
+
+def fitting_lattice(problem: MDP, grid: StockGrid, *, refine: int = 1) -> Lattice:
+    """Atoms with which the projection loses nothing of a two-slope utility, wherever it is iterated.
+
+    Minus every node of the grid is an atom, so that the kink lies on one; and no mass of a return, of any number of
+    steps and with rewards telescoped over rounded stocks, leaves the lattice.
+
+    Args: problem: with concrete arrays. grid: in the coordinates "stock". refine: int >= 1, atoms per stock spacing.
+    Returns: the lattice, of spacing (that of the grid) / refine.
+    Raises: TypeError, ValueError: as `check_grid`; ValueError: discounted coordinates, where the kink moves with time;
+      refine < 1; returns without a bound (discount 1, no horizon): give `Categorical` a lattice of your own.
+    Source: derived: docs/proofs/distributional.md, T13. Cost: that of `return_range`.
+    """
+    check_grid(problem, grid)
+    if grid.coordinates != "stock":
+        raise ValueError(f"grid: found coordinates {grid.coordinates!r}, expected 'stock': the kink must stay in place")
+    if refine < 1:
+        raise ValueError(f"refine: found {refine}, expected a number >= 1")
+    discount, horizon, spacing = float(problem.discount), problem.horizon, float(grid.lattice.spacing)
+    off = {"exact": 0.0, "nearest": spacing / 2}.get(grid.rounding, spacing)
+    possible = np.asarray(problem.prob) > 0
+    reward = np.asarray(problem.reward)[possible]
+    if discount < 1:
+        # an end from which no step leads out, since discount end + (greatest reward + off) <= end
+        ends = [(x + s * discount * off) / (1 - discount) for x, s in ((reward.min(), -1), (reward.max(), 1))]
+    else:
+        # each step may round the stock, and on the sides and at the end an atom off the lattice
+        aligned = np.all(np.abs(reward / spacing - np.rint(reward / spacing)) <= 1e-9)
+        slack = off + (0.0 if aligned else spacing / refine)
+        least, most = _partial_returns(problem)
+        more = 0.0 if slack == 0 else np.inf if horizon is None else slack * horizon
+        ends = [least - more, most + more]
+    if not np.all(np.isfinite(ends)):
+        raise ValueError("problem: found returns without a bound, expected a horizon, a discount < 1 or an end")
+    low = min(float(ends[0]), -float(grid.lattice.high), 0.0)
+    high = max(float(ends[1]), -float(grid.lattice.low), 0.0)
+    return lattice(low, high, spacing / refine)
+
+
+def _partial_returns(problem: MDP) -> tuple[float, float]:
+    """The least and the greatest sum of rewards of a path that may stop at any step."""
+    stop = dict(next_state=0, prob=1.0, reward=0.0, terminal=True)
+    kernel = {
+        name: jnp.concatenate([x := getattr(problem, name), jnp.full_like(x[..., :1], value)], axis=-1)
+        for name, value in stop.items()
+    }
+    low, high = return_range(dataclasses.replace(problem, **kernel))
+    return float(np.min(low)), float(np.max(high))

@@ -21,6 +21,7 @@ __all__ = [
     "ROUNDINGS",
     "StockGrid",
     "StockPolicy",
+    "check_grid",
     "check_stock_problem",
     "fitting_grid",
     "mean_factor",
@@ -243,19 +244,18 @@ def _multiples(problem: MDP, spacing: float) -> bool:
     return bool(np.all(np.abs(steps - np.rint(steps)) <= 1e-9 * np.maximum(1, np.abs(steps))))
 
 
-def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None:
-    """Refuse, on the host, what a stock dynamic programme cannot solve; traced problems are the caller's promise.
+def check_grid(problem: MDP, grid: StockGrid) -> None:
+    """Refuse, on the host, a problem without stocks or a grid that is not for it; tracers are the caller's promise.
 
     Raises:
       TypeError: a problem that is no outcome list.
-      ValueError: NaN rewards; a discount of 0; a utility without a degree at discount < 1 in stock coordinates, or one
-        of degree 0 there without a horizon; "discounted" coordinates without a horizon; an "exact" grid that rewards or
-        discount leave; a window that lets paths out before the utility is affine for the rest.
-    Cost: that of `return_range`.
+      ValueError: NaN rewards; a discount of 0; "discounted" coordinates without a horizon; an "exact" grid that rewards
+        or discount leave.
+    Cost: one pass over the outcomes.
     """
     if not isinstance(problem, MDP):
         raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, utility, grid))):
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, grid))):
         return
     if not np.all(np.isfinite(np.asarray(problem.reward)[np.asarray(problem.prob) > 0])):
         raise ValueError("reward: found NaN or inf, expected finite numbers")
@@ -264,18 +264,6 @@ def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None
         raise ValueError(f"discount: found {discount}, expected a number in (0, 1]: the stock is divided by it")
     if grid.coordinates == "discounted" and horizon is None:
         raise ValueError("coordinates: found 'discounted' without a horizon, expected one: the stock needs the time")
-    if grid.coordinates == "stock" and discount < 1:
-        if utility.degree is None:
-            raise ValueError(
-                f"utility: found {type(utility).__name__} without a degree at discount {discount}, expected "
-                "f(discount x) = scale f(x), such as two_slope, Power or Reach: its order of laws changes with the "
-                "discount. Use the coordinates 'discounted' with a horizon"
-            )
-        if utility.degree == 0 and horizon is None:
-            raise ValueError(
-                f"utility: found {type(utility).__name__} at discount {discount} without a horizon, expected one: "
-                "it jumps, and values of finite horizons need not converge to its own"
-            )
     if grid.rounding == "exact":
         inverse = 1.0 if grid.coordinates == "discounted" else 1 / discount
         spacing = float(grid.lattice.spacing)
@@ -284,6 +272,33 @@ def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None
             raise ValueError(
                 f"grid: found rounding 'exact' with spacing {spacing} and discount {discount}, expected rewards that "
                 "are multiples of the spacing and an integer 1 / discount; use 'linear', 'nearest', 'floor' or 'ceil'"
+            )
+
+
+def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None:
+    """Refuse, on the host, what a stock dynamic programme cannot solve; tracers are the caller's promise.
+
+    Raises:
+      TypeError, ValueError: as `check_grid`; ValueError for a utility without a degree at discount < 1 in stock
+        coordinates, or one of degree 0 there without a horizon; for a window that lets paths out before the utility is
+        affine for the rest.
+    Cost: that of `return_range`.
+    """
+    check_grid(problem, grid)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, utility, grid))):
+        return
+    discount = float(problem.discount)
+    if grid.coordinates == "stock" and discount < 1:
+        if utility.degree is None:
+            raise ValueError(
+                f"utility: found {type(utility).__name__} without a degree at discount {discount}, expected "
+                "f(discount x) = scale f(x), such as two_slope, Power or Reach: its order of laws changes with the "
+                "discount. Use the coordinates 'discounted' with a horizon"
+            )
+        if utility.degree == 0 and problem.horizon is None:
+            raise ValueError(
+                f"utility: found {type(utility).__name__} at discount {discount} without a horizon, expected one: "
+                "it jumps, and values of finite horizons need not converge to its own"
             )
     _check_window(problem, utility, grid)
 
