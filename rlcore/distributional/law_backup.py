@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from rlcore.distributional.functionals import expected_utility, mean
 from rlcore.distributional.laws import Law
 from rlcore.distributional.representations import Mixture, Representation, mixture_law
-from rlcore.distributional.stock import StockGrid, StockValue, mean_factor, next_stock, round_stock
+from rlcore.distributional.stock import StockGrid, StockValue, discount_power, next_stock, round_stock
 from rlcore.distributional.stock_vi import stock_backup
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
@@ -72,7 +72,7 @@ def paths(kernel, rows: Int[Array, "*L"], grid: StockGrid, discount: Number, t, 
             return Paths(next_state, column, stock, share, reward, ended)
         landed = nodes[index]
         if grid.coordinates == "discounted":
-            shift = (landed - node) / discount ** jnp.asarray(t, reward.dtype)
+            shift = (landed - node) / discount_power(discount, t)
         else:
             shift = discount * landed - node
         return Paths(next_state, column, stock, share, jnp.where(outside | ended, reward, shift), ended)
@@ -186,6 +186,11 @@ def _scored(functional: Functional, law: Law, node, scale) -> Float[Array, "*L"]
     return score.reshape(law.values.shape[:-1])
 
 
+def stock_scale(grid: StockGrid, discount: Number, t) -> Number:
+    """What one unit of return from step t on adds to the stock of that step."""
+    return discount_power(discount, t) if grid.coordinates == "discounted" else 1.0
+
+
 def worth(
     functional: Functional,
     grid: StockGrid,
@@ -200,7 +205,7 @@ def worth(
     Returns: the values; NaN on the sides of anything but a utility with affine tails.
     Cost: the functional, S C times.
     """
-    scale = mean_factor(grid, discount, jnp.asarray(t, table.dtype) - 1)
+    scale = stock_scale(grid, discount, t)
     size = grid.lattice.size
     affine = _is_utility(functional) and functional.tails() is not None
 
@@ -243,7 +248,7 @@ def scores(
     flat = table.reshape(-1, representation.size)
     nodes = jnp.broadcast_to(grid.nodes.astype(table.dtype)[:, None], (size, num_actions))
     rows = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[:, None], (size, num_actions))
-    scale = mean_factor(grid, now.discount, jnp.asarray(t, table.dtype) - 1)
+    scale = stock_scale(grid, now.discount, t)
 
     def of_state(kernel):
         kernel = tuple(jnp.broadcast_to(x, (size, *x.shape)) for x in kernel)

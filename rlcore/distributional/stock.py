@@ -23,6 +23,7 @@ __all__ = [
     "StockPolicy",
     "check_grid",
     "check_stock_problem",
+    "discount_power",
     "fitting_grid",
     "mean_factor",
     "next_stock",
@@ -76,6 +77,12 @@ def stock_grid(
     return StockGrid(lattice(low, high, spacing), rounding, coordinates)
 
 
+def discount_power(discount: Number, t: Number) -> Float[Array, ""]:
+    """discount^t for a traced step t. Args: t: an integer, in any type. Cost: O(1)."""
+    discount = jnp.asarray(discount)
+    return discount ** jnp.asarray(t).astype(discount.dtype)
+
+
 def next_stock(
     grid: StockGrid,
     stock: Float[Array, "..."],
@@ -89,7 +96,7 @@ def next_stock(
     Returns: float[...]. Source: Avila Pires et al. (2025), arXiv 2501.13028, as recalled. Cost: O(size).
     """
     if grid.coordinates == "discounted":
-        return stock + discount**t * reward
+        return stock + discount_power(discount, t) * reward
     return (stock + reward) / discount
 
 
@@ -102,7 +109,7 @@ def scale_factor(grid: StockGrid, utility: Utility, discount: Number) -> Number:
 
 def mean_factor(grid: StockGrid, discount: Number, t: Number = 0) -> Number:
     """What one unit of return from step t + 1 on adds to the stock after step t. Cost: O(1)."""
-    return discount ** (t + 1) if grid.coordinates == "discounted" else jnp.ones_like(discount)
+    return discount_power(discount, t) * discount if grid.coordinates == "discounted" else jnp.ones_like(discount)
 
 
 def round_stock(grid: StockGrid, stock: Float[Array, "..."]) -> Place:
