@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from rlcore.distributional.dist_vi import (
     DistSolution,
+    best_value,
     bind,
     change_of_value,
     check_functional,
@@ -14,7 +15,7 @@ from rlcore.distributional.dist_vi import (
     solution_of,
 )
 from rlcore.distributional.evaluation import check_policy, choice_of, laws_of_choice, same_grid
-from rlcore.distributional.law_backup import Functional, law_backup, scores, worth, zero_laws
+from rlcore.distributional.law_backup import Functional, law_backup, mark_unknown, scores, worth, zero_laws
 from rlcore.distributional.representations import Representation
 from rlcore.distributional.stock import StockGrid, StockPolicy, break_ties, tied_actions
 from rlcore.mdp import MDP
@@ -73,7 +74,7 @@ def dist_pi(
 
 @functools.partial(jax.jit, static_argnames=("eval_steps", "max_steps"))
 def _dist_pi(problem, functional, grid, representation, choice, tol, *, eval_steps, max_steps):
-    table = zero_laws(problem, functional, grid, representation)
+    table = zero_laws(problem, grid, representation)
     backup = functools.partial(law_backup, problem, grid, representation)
     enough = enough_change(problem, functional, grid, tol) if eval_steps is not None else jnp.inf
 
@@ -83,21 +84,20 @@ def _dist_pi(problem, functional, grid, representation, choice, tol, *, eval_ste
         return jax.lax.fori_loop(0, eval_steps, lambda _, x: backup(x, choice), table)
 
     def step(state):
-        table, value, choice, _, _, n = state
+        table, choice, _, _, _, n = state
         table = evaluate(table, choice)
-        new = worth(functional, grid, representation, table, problem.discount)
-        q = scores(problem, functional, grid, representation, table, new)
+        value = worth(functional, grid, representation, table, problem.discount)
+        q = scores(problem, functional, grid, representation, table, value)
         kept = jnp.take_along_axis(tied_actions(q, tol), choice[..., None], axis=-1)[..., 0]
         better = jnp.where(kept, choice, break_ties(q, "first"))
-        change = change_of_value(functional, new, value)
-        return table, new, better, jnp.any(better != choice), change, n + 1
+        residual = change_of_value(functional, best_value(functional, q), value)
+        return table, better, value, jnp.any(better != choice), residual, n + 1
 
     def go_on(state):
-        _, _, _, changed, change, n = state
-        return (changed | ~(change <= enough)) & (n < max_steps)
+        _, _, _, changed, residual, n = state
+        return (changed | ~(residual <= enough)) & (n < max_steps)
 
     value = worth(functional, grid, representation, table, problem.discount)
-    never = jnp.asarray(jnp.inf, table.dtype)
-    state = (table, value, choice, jnp.asarray(True), never, jnp.zeros((), jnp.int32))
-    table, value, choice, _, change, steps = jax.lax.while_loop(go_on, step, state)
-    return solution_of(grid, representation, table, value, choice, steps, change)
+    state = (table, choice, value, jnp.asarray(True), jnp.asarray(jnp.inf, table.dtype), jnp.zeros((), jnp.int32))
+    table, choice, value, _, residual, steps = jax.lax.while_loop(go_on, step, state)
+    return solution_of(grid, representation, mark_unknown(functional, table), value, choice, steps, residual)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional.functionals import orders_alike
-from rlcore.distributional.law_backup import Functional, law_backup, scores, worth, zero_laws
+from rlcore.distributional.law_backup import Functional, law_backup, mark_unknown, scores, worth, zero_laws
 from rlcore.distributional.representations import Representation
 from rlcore.distributional.stock import (
     StockGrid,
@@ -23,7 +23,16 @@ from rlcore.distributional.utility import Custom
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number, RandomKey
 
-__all__ = ["DistSolution", "bind", "change_of_value", "check_functional", "dist_vi", "enough_change", "solution_of"]
+__all__ = [
+    "DistSolution",
+    "best_value",
+    "bind",
+    "change_of_value",
+    "check_functional",
+    "dist_vi",
+    "enough_change",
+    "solution_of",
+]
 
 TIE_RULES = ("first", "last", "random", "average")
 
@@ -35,7 +44,7 @@ class DistSolution(NamedTuple):
     every step, as in `StockSolution`. laws: float[S, C, N] of the return without the stock, probabilities on a lattice
     or quantiles; below, above: float[S, N], laws outside the window. With a horizon laws are those of step 0. policy:
     greedy with respect to `laws`, with a horizon to those of the next step. steps: int32[], sweeps, or improvements.
-    residual: float[], the last change of the value.
+    residual: float[], the last change of the value or, of `dist_pi`, what the best action would change.
     """
 
     value: StockValue
@@ -88,6 +97,15 @@ def enough_change(problem: MDP, functional: Functional, grid: StockGrid, tol: Nu
     utility = functional if hasattr(functional, "tails") else Custom(functional, 1.0)
     scale = jnp.asarray(scale_factor(grid, utility, problem.discount), problem.reward.dtype)
     return jnp.where(scale < 1, tol * (1 - scale) / (2 * scale), tol)
+
+
+def best_value(functional: Functional, q: Float[Array, "S R A"]) -> StockValue:
+    """The values of the best actions, from scores. Cost: the size of q."""
+    best = jnp.max(q, axis=-1)
+    tails = functional.tails() if hasattr(functional, "tails") else None
+    signs = (1, 1) if tails is None else (jnp.where(slope < 0, -1, 1) for slope in tails.slope)
+    below, above = (sign * side for sign, side in zip(signs, (best[:, -2], best[:, -1]), strict=True))
+    return StockValue(best[:, :-2], below, above)
 
 
 def change_of_value(functional: Functional, new: StockValue, old: StockValue) -> Float[Array, ""]:
@@ -170,7 +188,7 @@ def dist_vi(
 
 @functools.partial(jax.jit, static_argnames=("max_steps", "tie_rule"))
 def _dist_vi(problem, functional, grid, representation, tol, key, *, max_steps, tie_rule):
-    table = zero_laws(problem, functional, grid, representation)
+    table = mark_unknown(functional, zero_laws(problem, grid, representation))
     solve = _unlimited if problem.horizon is None else _finite
     return solve(problem, functional, grid, representation, table, tol, key, max_steps, tie_rule)
 
@@ -188,7 +206,7 @@ def _sweep(problem, functional, grid, representation, tie_rule, table, value, ke
     q = scores(problem, functional, grid, representation, table, value, t=t, last=last)
     choice, propagated = _choose(q, tie_rule, key)
     table = law_backup(problem, grid, representation, table, propagated, t=t, last=last)
-    table = jnp.where(jnp.any(jnp.isnan(q), axis=-1, keepdims=True), jnp.nan, table)
+    table = mark_unknown(functional, table, q)
     return table, worth(functional, grid, representation, table, problem.discount, t), choice
 
 

@@ -121,7 +121,7 @@ def law_evaluation(
 @functools.partial(jax.jit, static_argnames=("max_steps", "telescoped"))
 def _law_evaluation(problem, policy, representation, tol, *, max_steps, telescoped):
     grid, choice = policy.grid, choice_of(policy)
-    table = zero_laws(problem, None, grid, representation)
+    table = zero_laws(problem, grid, representation)
     backup = functools.partial(law_backup, problem, grid, representation, telescoped=telescoped)
     if problem.horizon is None:
         table, steps, change = laws_of_choice(problem, backup, table, choice, tol, max_steps)

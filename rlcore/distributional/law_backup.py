@@ -22,7 +22,17 @@ from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number
 
-__all__ = ["Paths", "chosen_outcomes", "law_backup", "mixtures", "paths", "scores", "worth", "zero_laws"]
+__all__ = [
+    "Paths",
+    "chosen_outcomes",
+    "law_backup",
+    "mark_unknown",
+    "mixtures",
+    "paths",
+    "scores",
+    "worth",
+    "zero_laws",
+]
 
 Functional = Utility | Callable[[Law], Array]
 
@@ -171,6 +181,10 @@ def _is_utility(functional: Functional) -> bool:
     return hasattr(functional, "tails")
 
 
+def _is_affine(functional: Functional) -> bool:
+    return _is_utility(functional) and functional.tails() is not None
+
+
 def _score(functional: Functional, law: Law) -> Float[Array, ""]:
     # functionals need not keep NaN
     unknown = jnp.any(jnp.isnan(jnp.where(law.probs == 0, 0, law.values * law.probs)))
@@ -207,7 +221,7 @@ def worth(
     """
     scale = stock_scale(grid, discount, t)
     size = grid.lattice.size
-    affine = _is_utility(functional) and functional.tails() is not None
+    affine = _is_affine(functional)
 
     def of_state(kept):
         law = representation.law(kept, exact=_is_utility(functional))
@@ -260,19 +274,25 @@ def scores(
     return jnp.where(now.available[:, None], q, -jnp.inf)
 
 
-def zero_laws(
-    problem: MDP, functional: Functional | None, grid: StockGrid, representation: Representation
-) -> Float[Array, "S R N"]:
-    """A table of laws of 0 to start from; NaN on the sides where the functional has no affine tails.
+def zero_laws(problem: MDP, grid: StockGrid, representation: Representation) -> Float[Array, "S R N"]:
+    """A table of laws of 0 to start from.
 
-    Cost: its size, S (C + 2) N.
+    Raises: ValueError: 2^31 numbers or more. Cost: its size, S (C + 2) N.
     """
-    dtype = problem.reward.dtype
     shape = (problem.available.shape[0], grid.lattice.size + 2, representation.size)
     if math.prod(shape) >= 2**31:
         raise ValueError(f"representation: found {math.prod(shape)} numbers in all, expected fewer than 2^31")
-    table = jnp.broadcast_to(representation.zero(dtype), shape)
-    if functional is None or (_is_utility(functional) and functional.tails() is not None):
-        return table
-    unknown = (jnp.arange(shape[1]) >= grid.lattice.size)[None, :, None]
-    return jnp.where(unknown, jnp.nan, table)
+    return jnp.broadcast_to(representation.zero(problem.reward.dtype), shape)
+
+
+def mark_unknown(
+    functional: Functional, table: Float[Array, "S R N"], q: Float[Array, "S R A"] | None = None
+) -> Float[Array, "S R N"]:
+    """NaN for laws of which the functional cannot tell: the sides unless it is affine there, rows of NaN scores.
+
+    Cost: the size of the table.
+    """
+    unknown = jnp.zeros(table.shape[:2], bool) if q is None else jnp.any(jnp.isnan(q), axis=-1)
+    if not _is_affine(functional):
+        unknown = unknown | (jnp.arange(table.shape[1]) >= table.shape[1] - 2)[None]
+    return jnp.where(unknown[..., None], jnp.nan, table)
