@@ -67,8 +67,6 @@ def check_functional(problem: MDP, functional: Functional, grid: StockGrid, homo
             raise ValueError("homogeneous: found a promise for a utility, expected none: its field `degree` tells")
         check_stock_problem(problem, functional, grid)
         return
-    if not callable(functional):
-        raise ValueError(f"functional: found {type(functional).__name__}, expected a utility or a function of a Law")
     promised = orders_alike(functional) if homogeneous is None else homogeneous
     discounted = not isinstance(problem.discount, jax.core.Tracer) and float(problem.discount) < 1
     if discounted and grid.coordinates == "stock" and not promised:
