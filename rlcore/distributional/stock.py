@@ -112,7 +112,7 @@ def mean_factor(grid: StockGrid, discount: Number, t: Number = 0) -> Number:
     return discount_power(discount, t) * discount if grid.coordinates == "discounted" else jnp.ones_like(discount)
 
 
-def round_stock(grid: StockGrid, stock: Float[Array, "..."]) -> Place:
+def round_stock(grid: StockGrid, stock: Number | Float[Array, "..."]) -> Place:
     """The nodes that stand for a stock: `weight` on the upper one, 0 or 1 unless the grid interpolates.
 
     Args: stock: float[...]. Returns: a `Place` on the grid's lattice. Cost: O(size of stock).
