@@ -241,7 +241,7 @@ def _unlimited(problem, utility, grid, start, tol, key, max_steps, tie_rule):
 
 
 def stock_value(
-    solution: StockSolution, utility: Utility, state: Int[Array, ""], stock: Number, t: int = 0
+    solution: StockSolution, utility: Utility, state: Int[Array, ""] | int, stock: Number, t: int = 0
 ) -> Float[Array, ""]:
     """The value of a state at any stock: interpolated between nodes, exact outside the window.
 
