@@ -24,7 +24,6 @@ from rlcore.distributional.stock import (
     next_stock,
     reward_spacing,
     round_stock,
-    scale_factor,
     stock_grid,
 )
 from rlcore.distributional.vector_utility import VectorUtility
@@ -254,7 +253,8 @@ def _backup(problem, rewards, utility, grids, value, t, last) -> Float[Array, "S
     if problem.next_state.ndim == 4:
         rewards = jax.lax.dynamic_index_in_dim(rewards, t, keepdims=False)
     now = problem.at_time(t)
-    scale = scale_factor(grids[0], utility, problem.discount)
+    scaled = grids[0].coordinates == "stock" and utility.degree is not None
+    scale = problem.discount**utility.degree if scaled else 1.0
 
     def of_state(row):
         next_state, prob, gain, terminal = row
@@ -286,7 +286,7 @@ def _read(value: Float[Array, "S ..."], state: Array, grids, stocks: Sequence[Ar
     for corner in itertools.product(*corners):
         row, weight = state * math.prod(value.shape[1:]), jnp.ones((), value.dtype)
         for at, up, stride in zip(places, corner, strides, strict=True):
-            row = row + stride * (at.index + (at.weight >= 0.5 if up is None else up))
+            row = row + stride * (at.index + ((at.weight >= 0.5).astype(jnp.int32) if up is None else up))
             weight = weight * (1.0 if up is None else at.weight if up else 1 - at.weight)
         read = flat.at[row].get(mode="promise_in_bounds")
         # a corner of weight 0 may be NaN
@@ -318,7 +318,7 @@ def vector_policy_action(
     nodes = []
     for grid, x in zip(policy.grids, stock, strict=True):
         at = place(grid.lattice, x)
-        nodes.append(at.index + (at.weight >= 0.5))
+        nodes.append(at.index + (at.weight >= 0.5).astype(jnp.int32))
     return policy.action[(t, state, *nodes)]
 
 
