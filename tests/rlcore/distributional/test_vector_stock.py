@@ -136,6 +136,10 @@ def test_coordinates_agree():
     wide = vector_stock_vi(problem, rewards, drive, (stock_grid(-12, 12, 1), stock_grid(-12, 12, 1)))
     found, expected = at_start(wide, [(0, 0)]), at_start(discounted, [(0, 0)])
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
+    for solution in (discounted, wide):
+        law = vector_law(problem, rewards, solution.policy, jnp.zeros(2))
+        mixed = np.asarray(problem.initial) @ [at_value(solution, state) for state in range(3)]
+        np.testing.assert_allclose(scored(law, drive, (0, 0)), mixed, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("utility", [two_slope(0.3, 1.0), Power(2.0)], ids=["slopes", "square"])
