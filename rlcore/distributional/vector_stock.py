@@ -72,7 +72,7 @@ class VectorSolution(NamedTuple):
 def vector_grids(
     problem: MDP,
     rewards: Float[Array, "*H S A B m"],
-    starts: Sequence,
+    starts: Sequence | np.ndarray | Array,
     *,
     spacing: float | int | None = None,
     rounding: str = "exact",

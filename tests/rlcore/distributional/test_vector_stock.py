@@ -130,16 +130,16 @@ def test_no_policy_of_the_history_is_better(utility, discount):
 def test_coordinates_agree():
     """Stocks divided by the discount and discounted ones are the same problem, for norms."""
     problem, rewards = two_rewards(7, discount=0.5, horizon=3)
-    drive = norm_drive(2)
-    discounted = vector_stock_vi(problem, rewards, drive, vector_grids(problem, rewards, (0, 0), spacing=0.25))
-    # c <- 2 (c + r): at most 12 after two steps from 0
-    wide = vector_stock_vi(problem, rewards, drive, (stock_grid(-12, 12, 1), stock_grid(-12, 12, 1)))
-    found, expected = at_start(wide, [(0, 0)]), at_start(discounted, [(0, 0)])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
+    drive, start = norm_drive(2), jnp.array([1.0, -2.0])
+    discounted = vector_stock_vi(problem, rewards, drive, vector_grids(problem, rewards, start, spacing=0.25))
+    # c <- 2 (c + r): at most 20 after two steps from 2
+    wide = vector_stock_vi(problem, rewards, drive, (stock_grid(-20, 20, 1), stock_grid(-20, 20, 1)))
     for solution in (discounted, wide):
-        law = vector_law(problem, rewards, solution.policy, jnp.zeros(2))
-        mixed = np.asarray(problem.initial) @ [at_value(solution, state) for state in range(3)]
-        np.testing.assert_allclose(scored(law, drive, (0, 0)), mixed, rtol=0, atol=ROUNDING)
+        values = [float(vector_value(solution, jnp.int32(state), start)) for state in range(3)]
+        np.testing.assert_allclose(values[0], at_start(discounted, [start])[0], rtol=0, atol=ROUNDING)
+        law = vector_law(problem, rewards, solution.policy, start)
+        expected = np.asarray(problem.initial) @ values
+        np.testing.assert_allclose(scored(law, drive, start), expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("utility", [two_slope(0.3, 1.0), Power(2.0)], ids=["slopes", "square"])
