@@ -33,14 +33,27 @@ from rlcore.distributional.representations import Categorical, Quantiles, fittin
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
+from rlcore.distributional.vector_law import VectorLaw, vector_law
+from rlcore.distributional.vector_stock import (
+    VectorPolicy,
+    VectorSolution,
+    vector_evaluation,
+    vector_grids,
+    vector_policy_action,
+    vector_stock_vi,
+    vector_value,
+)
+from rlcore.distributional.vector_utility import Constrained, NormDrive, constrained, norm_drive
 
 __all__ = [
     "Categorical",
+    "Constrained",
     "Custom",
     "DistSolution",
     "Lattice",
     "Law",
     "LawEvaluation",
+    "NormDrive",
     "Power",
     "Quantiles",
     "Reach",
@@ -48,9 +61,13 @@ __all__ = [
     "StockPolicy",
     "StockSolution",
     "TwoSlope",
+    "VectorLaw",
+    "VectorPolicy",
+    "VectorSolution",
     "almost_surely_nonnegative",
     "categorical_law",
     "check_law",
+    "constrained",
     "cramer",
     "cvar",
     "dist_pi",
@@ -66,6 +83,7 @@ __all__ = [
     "law_evaluation",
     "mean",
     "merge",
+    "norm_drive",
     "optimistic_cvar",
     "policy_action",
     "project_categorical",
@@ -81,5 +99,11 @@ __all__ = [
     "two_slope",
     "value_at_risk",
     "variance",
+    "vector_evaluation",
+    "vector_grids",
+    "vector_law",
+    "vector_policy_action",
+    "vector_stock_vi",
+    "vector_value",
     "wasserstein",
 ]

@@ -143,7 +143,7 @@ class StockPolicy:
     above: Array
 
 
-def policy_action(policy: StockPolicy, state: Int[Array, ""], stock: Number, t: Number = 0) -> Int[Array, ""]:
+def policy_action(policy: StockPolicy, state: Int[Array, ""] | int, stock: Number, t: Number = 0) -> Int[Array, ""]:
     """The action of a stock policy at one state and stock.
 
     Args: state: int[]; stock: float[], in the grid's coordinates; t: int[], used with a horizon.
