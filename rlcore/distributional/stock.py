@@ -144,7 +144,7 @@ def policy_action(policy: StockPolicy, state: Int[Array, ""], stock: Number, t: 
     if action.ndim == 3:
         action, below, above = action[t], below[t], above[t]
     at = round_stock(policy.grid, stock)
-    inside = action[state, at.index + (at.weight >= 0.5)]
+    inside = action[state, at.index + (at.weight >= 0.5).astype(jnp.int32)]
     return jnp.where(at.below, below[state], jnp.where(at.above, above[state], inside))
 
 
