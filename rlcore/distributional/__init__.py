@@ -1,5 +1,7 @@
 """Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives."""
 
+from rlcore.distributional.din import DEtaN, DEtaNState, Task, cvar_start, play, train
+from rlcore.distributional.environment import Environment, Step
 from rlcore.distributional.functionals import (
     almost_surely_nonnegative,
     cvar,
@@ -26,25 +28,40 @@ from rlcore.distributional.laws import (
     to_stop_loss,
 )
 from rlcore.distributional.metrics import cramer, wasserstein
+from rlcore.distributional.quantile_loss import quantile_huber_loss, quantile_levels
+from rlcore.distributional.replay import Ring, empty_ring, push, sample
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.td import CategoricalTable, QuantileTable, StockTD, StockTDState
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
 
 __all__ = [
+    "CategoricalTable",
     "Custom",
+    "DEtaN",
+    "DEtaNState",
+    "Environment",
     "Lattice",
     "Law",
     "Power",
+    "QuantileTable",
     "Reach",
+    "Ring",
+    "Step",
     "StockGrid",
     "StockPolicy",
     "StockSolution",
+    "StockTD",
+    "StockTDState",
+    "Task",
     "TwoSlope",
     "almost_surely_nonnegative",
     "categorical_law",
     "check_law",
     "cramer",
     "cvar",
+    "cvar_start",
+    "empty_ring",
     "entropic",
     "essential_infimum",
     "expected_utility",
@@ -55,16 +72,22 @@ __all__ = [
     "mean",
     "merge",
     "optimistic_cvar",
+    "play",
     "policy_action",
     "project_categorical",
     "project_quantile",
+    "push",
+    "quantile_huber_loss",
     "quantile_law",
+    "quantile_levels",
     "return_range",
+    "sample",
     "spectral",
     "stock_grid",
     "stock_value",
     "stock_vi",
     "to_stop_loss",
+    "train",
     "two_slope",
     "value_at_risk",
     "variance",
