@@ -1,7 +1,10 @@
 """Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives."""
 
 from rlcore.distributional.din import DEtaN, DEtaNState, Task, cvar_start, play, train
+from rlcore.distributional.dist_pi import dist_pi
+from rlcore.distributional.dist_vi import DistSolution, dist_vi
 from rlcore.distributional.environment import Environment, Step
+from rlcore.distributional.evaluation import LawEvaluation, law_evaluation, stock_evaluation
 from rlcore.distributional.functionals import (
     almost_surely_nonnegative,
     cvar,
@@ -30,21 +33,26 @@ from rlcore.distributional.laws import (
 from rlcore.distributional.metrics import cramer, wasserstein
 from rlcore.distributional.quantile_loss import quantile_huber_loss, quantile_levels
 from rlcore.distributional.replay import Ring, empty_ring, push, sample
+from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.td import CategoricalTable, QuantileTable, StockTD, StockTDState
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
 
 __all__ = [
+    "Categorical",
     "CategoricalTable",
     "Custom",
     "DEtaN",
     "DEtaNState",
+    "DistSolution",
     "Environment",
     "Lattice",
     "Law",
+    "LawEvaluation",
     "Power",
     "QuantileTable",
+    "Quantiles",
     "Reach",
     "Ring",
     "Step",
@@ -61,14 +69,18 @@ __all__ = [
     "cramer",
     "cvar",
     "cvar_start",
+    "dist_pi",
+    "dist_vi",
     "empty_ring",
     "entropic",
     "essential_infimum",
     "expected_utility",
     "expectile",
     "fitting_grid",
+    "fitting_lattice",
     "from_stop_loss",
     "lattice",
+    "law_evaluation",
     "mean",
     "merge",
     "optimistic_cvar",
@@ -83,6 +95,7 @@ __all__ = [
     "return_range",
     "sample",
     "spectral",
+    "stock_evaluation",
     "stock_grid",
     "stock_value",
     "stock_vi",
