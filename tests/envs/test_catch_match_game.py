@@ -80,7 +80,7 @@ GOLDEN |= {3: 1.023792, 4: 0.484676}
 def test_the_optimal_policy_of_the_table_is_worth_as_much_in_the_simulator():
     problem = table(4, 5, 5, 0.2)
     solution = stock_vi(problem, two_slope(-1.0, 1.0), stock_grid(-4.0, 4.0, 1.0))
-    targets = jnp.arange(-4, 5)
+    targets = jnp.arange(-4.0, 5.0)
     exact = -problem.initial @ solution.value.value[:, ::-1]
     np.testing.assert_allclose(exact, [GOLDEN[g] for g in range(-4, 5)], rtol=0, atol=5.1e-7)
     game, episodes = catch_match_game(), 4000
@@ -92,7 +92,7 @@ def test_the_optimal_policy_of_the_table_is_worth_as_much_in_the_simulator():
             state, gain, ended = carry
             row, column, paddle, left = state
             number = (((left - 1) * 5 + row) * 5 + column) * 5 + paddle
-            out = game.step(state, policy_action(solution.policy, number, gain - target.astype(float)), key)
+            out = game.step(state, policy_action(solution.policy, number, gain - target), key)
             gain = gain + jnp.where(ended, 0, out.reward.astype(float))
             return (out.state, gain, ended | out.terminal), None
 

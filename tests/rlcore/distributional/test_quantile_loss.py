@@ -67,18 +67,18 @@ def test_the_derivative_is_that_of_the_definition(kappa):
 
 
 def test_descent_ends_at_the_quantiles():
-    # atoms not equally likely: 0 has weight 3/10, 1 has 1/10, 4 has 6/10
-    target = jnp.array([0.0] * 3 + [1.0] + [4.0] * 6)
-    exact = project_quantile(quantile_law(target), 4)
-    np.testing.assert_array_equal(exact, [0, 1, 4, 4])
+    # 0 has weight 3/10, 1 has 3/10, 4 has 4/10: no level is within 1/10 of a jump
+    target = jnp.array([0.0] * 3 + [1.0] * 3 + [4.0] * 4)
+    exact = project_quantile(quantile_law(target), 3)
+    np.testing.assert_array_equal(exact, [0, 1, 4])
     gradient = jax.grad(quantile_huber_loss)
 
     def step(predicted, rate):
         return predicted - rate * gradient(predicted, target, 0.0), None
 
-    found, _ = jax.lax.scan(step, jnp.full(4, 2.0), 3.0 / jnp.arange(1.0, 3001.0))
+    found, _ = jax.lax.scan(step, jnp.full(3, 2.0), 10 / jnp.arange(1.0, 3001.0))
     # a subgradient of size at most 1 oscillates by one step at the end
-    np.testing.assert_allclose(found, exact, rtol=0, atol=3 / 3000)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=10 / 3000)
 
 
 def test_levels():
