@@ -57,18 +57,19 @@ def test_actions_stick():
 
     def executed(sticky):
         game = gymnax_game("Breakout-MinAtar", sticky=sticky)
-        return np.asarray(play(game, actions, key, num_steps)[1].observation[1])[:, :3].argmax(1)
+        seen = np.asarray(play(game, actions, key, num_steps)[1].observation[1])[:, :3]
+        assert np.all(seen.sum(axis=1) == 1)
+        return seen.argmax(1)
 
     always, sometimes = executed(1.0), executed(0.25)
     assert set(always) == {0}
-    repeated = sometimes[1:] == sometimes[:-1]
     taken = sometimes[1:] == np.asarray(actions)[1:]
-    # actions in turn: an action is repeated if it stuck, or, having stuck twice before, is in turn again
-    assert np.all(repeated | taken)
-    # coins of probability 1/4; in turn again where the last three steps stuck twice in a row, 1/16 of the others
-    stuck = 1 - taken.mean()
-    in_turn = 1 / 16 / (1 - 3 / 4 + 3 / 4)
-    assert 0.25 * (1 - 2 * in_turn) - 5 * np.sqrt(0.25 / num_steps) < stuck < 0.25 + 5 * np.sqrt(3 / 16 / num_steps)
+    # what did not come to pass was stuck, so it repeats
+    assert np.all(taken | (sometimes[1:] == sometimes[:-1]))
+    # stuck with probability 1/4, unseen where the last free action is three steps old, or six, ...: (1/4) (3/64) (64/63)
+    unseen = 1 / 84
+    # five standard deviations, twice the variance of independent steps
+    assert abs(1 - taken.mean() - (0.25 - unseen)) < 5 * np.sqrt(2 * 0.1875 / num_steps)
 
 
 def test_a_limit_ends_an_episode_or_truncates_it():
