@@ -66,7 +66,7 @@ def test_actions_stick():
     taken = sometimes[1:] == np.asarray(actions)[1:]
     # what did not come to pass was stuck, so it repeats
     assert np.all(taken | (sometimes[1:] == sometimes[:-1]))
-    # stuck with probability 1/4, unseen where the last free action is three steps old, or six, ...: (1/4) (3/64) (64/63)
+    # stuck with probability 1/4; unseen where the last free action is 3, 6, ... steps old: (1/4) (3/64) (64/63)
     unseen = 1 / 84
     # five standard deviations, twice the variance of independent steps
     assert abs(1 - taken.mean() - (0.25 - unseen)) < 5 * np.sqrt(2 * 0.1875 / num_steps)
