@@ -1,6 +1,7 @@
 """Tabulate a small gymnax environment: breadth-first search over its states, one vectorised step per layer.
 
-gymnax breaks under 64-bit floats and strict promotion, so this file alone steps it, with both off and outside `jit`.
+gymnax breaks under 64-bit floats and strict promotion, so it runs with both off: inside `gymnax_modes`, here and in
+`gymnax_games`.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from envs.checks import check_integer
 from rlcore.mdp import MDP, tabular
 from rlcore.types import Array, Key, PyTree
 
-__all__ = ["Episodes", "Tabulation", "episodes", "tabulate", "tabulate_states"]
+__all__ = ["Episodes", "Tabulation", "episodes", "gymnax_modes", "tabulate", "tabulate_states"]
 
 CHECK_KEYS = 8  # keys that must agree before an environment passes as deterministic
 CHUNK = 1024  # pairs per device call
@@ -41,7 +42,8 @@ class Tabulation(NamedTuple):
 
 
 @contextlib.contextmanager
-def _gymnax_modes():
+def gymnax_modes():
+    """Run or trace gymnax's functions: 32 bits, standard promotion, its warnings about types silent."""
     with (
         jax.enable_x64(False),
         jax.numpy_dtype_promotion("standard"),
@@ -217,7 +219,7 @@ def tabulate_states(
     """
     check_integer("max_states", max_states, 1)
     clock, ignore = tuple(clock), tuple(ignore)
-    with _gymnax_modes():
+    with gymnax_modes():
         world = _World(env, params, clock, ignore)
         reset_keys, reset_probs = _weights("reset_noise", reset_noise, seed)
         step_keys, step_probs = _weights("step_noise", step_noise, seed + 1)
@@ -361,7 +363,7 @@ def episodes(
     """
     import gymnax
 
-    with _gymnax_modes():
+    with gymnax_modes():
         params = gymnax.make(env)[1]
         unknown = [name for name in changed if not hasattr(params, name)]
         if unknown:

@@ -314,14 +314,16 @@ def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None
 def _check_window(problem: MDP, utility: Utility, grid: StockGrid) -> None:
     if utility.tails() is None and problem.horizon is not None:
         return  # nodes whose paths leave the window get NaN
-    low, high = float(grid.lattice.low), float(grid.lattice.high)
+    # on the host: inside a traced function even concrete numbers become tracers
+    spacing = float(grid.lattice.spacing)
+    low, high = spacing * grid.lattice.first, spacing * (grid.lattice.first + grid.lattice.size - 1)
     discount = float(problem.discount) if grid.coordinates == "stock" else 1.0
     reward = np.asarray(problem.reward)[np.asarray(problem.prob) > 0]
     least, most = return_range(problem)
     if problem.horizon is not None and grid.coordinates == "discounted":
         steps = float(problem.discount) ** np.arange(problem.horizon)[:, None]
         least, most = steps * least, steps * most
-    slack = 1e-9 * float(grid.lattice.spacing)
+    slack = 1e-9 * spacing
     affine = utility.tails() is not None
     # Either the rest is affine beyond the end, or no path crosses it: even the greatest reward leads back.
     if not (affine and high >= -least.min() - slack) and (high + reward.max(initial=0)) / discount > high + slack:

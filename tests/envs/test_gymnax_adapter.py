@@ -9,13 +9,13 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import envs
-from envs.gymnax_adapter import _gymnax_modes, episodes, tabulate, tabulate_states
+from envs.gymnax_adapter import episodes, gymnax_modes, tabulate, tabulate_states
 
 STATISTICS = ("bad_episode", "total_bad_episodes", "denoised_return")
 
 
 def build(id, **options):
-    with _gymnax_modes():
+    with gymnax_modes():
         return gymnax.make(id, **options)
 
 
@@ -36,7 +36,7 @@ def test_frozen_lake_is_ours(name, size, horizon):
 
 def test_slippery_frozen_lake_with_declared_noise_is_ours(optimal_value):
     env, _ = build("FrozenLake-misc")
-    with _gymnax_modes():
+    with gymnax_modes():
         candidates = jax.random.split(jax.random.key(0), 64)
         turns = [int(env._transition_action(key, 1)[0]) - 1 for key in candidates]
         keys = candidates[jnp.array([turns.index(turn) for turn in (-1, 0, 1)])]
@@ -78,7 +78,7 @@ def test_four_rooms_is_ours(optimal_value, random_value):
 
 def test_catch_with_a_declared_reset_is_ours(optimal_value, random_value):
     env, params = build("Catch-bsuite", rows=5, columns=3)
-    with _gymnax_modes():
+    with gymnax_modes():
         candidates = jax.random.split(jax.random.key(0), 64)
         balls = jax.vmap(lambda key: env.reset_env(key, params)[1].ball_x)(candidates).tolist()
         keys = candidates[jnp.array([balls.index(column) for column in range(3)])]
@@ -116,7 +116,7 @@ def test_real_episodes_pay_what_the_table_says(id, options, changes, how):
         key, reset = jax.random.split(key)
         return jax.lax.scan(step, env.reset(reset, params)[1], (jax.random.split(key, steps), actions))[1]
 
-    with _gymnax_modes():
+    with gymnax_modes():
         keys = jax.random.split(jax.random.key(1), episodes)
         rewards, terminated, truncated = jax.device_get(jax.jit(jax.vmap(episode))(keys, actions))
     next_state, reward, ends = (np.asarray(x)[..., 0] for x in (mdp.next_state, mdp.reward, mdp.terminal))
@@ -183,7 +183,7 @@ def test_a_clock_that_matters_is_found_and_may_be_kept(optimal_value):
 
 
 def test_declared_probabilities_are_used_as_declared():
-    with _gymnax_modes():
+    with gymnax_modes():
         candidates = jax.random.split(jax.random.key(0), 16)
         heads = [bool(jax.random.bernoulli(key)) for key in candidates]
         keys = candidates[jnp.array([heads.index(True), heads.index(False)])]
