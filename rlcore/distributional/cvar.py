@@ -12,7 +12,7 @@ import numpy as np
 
 from rlcore.distributional.functionals import cvar, mean
 from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, upper_error
-from rlcore.distributional.stock import StockGrid, fitting_grid, return_range, reward_spacing, stock_grid
+from rlcore.distributional.stock import StockGrid, fitting_grid, return_range, reward_spacing
 from rlcore.distributional.stock_vi import StockSolution, stock_vi
 from rlcore.distributional.utility import TwoSlope, two_slope
 from rlcore.mdp import MDP
@@ -78,9 +78,7 @@ def cvar_curve(
     return _solve(problem, two_slope(0.0, 1.0), 1 / levels, grid, tol)
 
 
-def maximize_cvar(
-    problem: MDP, level: Number, grid: StockGrid | None = None, *, tol: float = 1e-10
-) -> RiskOptimum:
+def maximize_cvar(problem: MDP, level: Number, grid: StockGrid | None = None, *, tol: float = 1e-10) -> RiskOptimum:
     """The policy of the whole history with the largest CVaR of the return: the mean of its worst share `level`.
 
     Args:
