@@ -1,6 +1,8 @@
-"""Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives."""
+"""Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives.
 
-from rlcore.distributional.din import DEtaN, DEtaNState, Task, cvar_start, play, train
+The deep agent is imported by itself, `rlcore.distributional.din`: it needs flax and optax.
+"""
+
 from rlcore.distributional.dist_pi import dist_pi
 from rlcore.distributional.dist_vi import DistSolution, dist_vi
 from rlcore.distributional.environment import Environment, Step
@@ -32,7 +34,6 @@ from rlcore.distributional.laws import (
 )
 from rlcore.distributional.metrics import cramer, wasserstein
 from rlcore.distributional.quantile_loss import quantile_huber_loss, quantile_levels
-from rlcore.distributional.replay import Ring, empty_ring, push, sample
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
@@ -55,8 +56,6 @@ __all__ = [
     "CategoricalTable",
     "Constrained",
     "Custom",
-    "DEtaN",
-    "DEtaNState",
     "DistSolution",
     "Environment",
     "Lattice",
@@ -67,14 +66,12 @@ __all__ = [
     "QuantileTable",
     "Quantiles",
     "Reach",
-    "Ring",
     "Step",
     "StockGrid",
     "StockPolicy",
     "StockSolution",
     "StockTD",
     "StockTDState",
-    "Task",
     "TwoSlope",
     "VectorLaw",
     "VectorPolicy",
@@ -85,10 +82,8 @@ __all__ = [
     "constrained",
     "cramer",
     "cvar",
-    "cvar_start",
     "dist_pi",
     "dist_vi",
-    "empty_ring",
     "entropic",
     "essential_infimum",
     "expected_utility",
@@ -102,23 +97,19 @@ __all__ = [
     "merge",
     "norm_drive",
     "optimistic_cvar",
-    "play",
     "policy_action",
     "project_categorical",
     "project_quantile",
-    "push",
     "quantile_huber_loss",
     "quantile_law",
     "quantile_levels",
     "return_range",
-    "sample",
     "spectral",
     "stock_evaluation",
     "stock_grid",
     "stock_value",
     "stock_vi",
     "to_stop_loss",
-    "train",
     "two_slope",
     "value_at_risk",
     "variance",

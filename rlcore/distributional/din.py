@@ -95,7 +95,8 @@ class DEtaN:
     epsilon_first, epsilon_last, epsilon_share: float[], the share of random actions falls linearly from the first to
       the last over that share of the iterations.
     num_steps: iterations; num_envs: environments; capacity: transitions kept, a multiple of num_envs; batch:
-      transitions per update; refresh: iterations between copies to the target. All static.
+      transitions per update; refresh: iterations between copies to the target: an episode of H steps needs more than
+      H copies until its first state has heard of its end. All static.
     polyak: float[] or None: the target moves by this share towards the network at every update instead.
     average_ties: the target law is the mean of the quantiles of all actions tied for the best score; static.
     relabel: sampled transitions get stocks uniform in [-window, window], the same transition being true for every

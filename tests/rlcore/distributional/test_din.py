@@ -9,18 +9,8 @@ import pytest
 from jax.tree_util import Partial
 
 from envs.catch_match_game import catch_match_game
-from rlcore.distributional import (
-    DEtaN,
-    Environment,
-    Step,
-    Task,
-    cvar_start,
-    play,
-    quantile_levels,
-    train,
-    two_slope,
-)
-from rlcore.distributional.din import Transition
+from rlcore.distributional import Environment, Step, quantile_levels, two_slope
+from rlcore.distributional.din import DEtaN, Task, Transition, cvar_start, play, train
 from rlcore.nn.quantile import QuantileNetwork
 
 TARGET = two_slope(-1.0, 1.0)

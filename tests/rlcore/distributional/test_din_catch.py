@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from envs.catch_match_game import catch_match_game
-from rlcore.distributional import DEtaN, play, train, two_slope
+from rlcore.distributional import two_slope
+from rlcore.distributional.din import DEtaN, play, train
 from rlcore.nn.quantile import QuantileNetwork
 
 TARGET = two_slope(-1.0, 1.0)
