@@ -92,7 +92,12 @@ def test_annotators_in_another_order_have_the_same_likelihood():
     one, other = (fit_reward_mixture(wins, 2, jax.random.key(4)) for wins in (WINS, WINS[order]))
     # Each run stops within about 1e-10 / (1 - contraction) of its limit.
     np.testing.assert_allclose(one.state.objective, other.state.objective, rtol=0, atol=1e-7)
-    np.testing.assert_allclose(one.responsibilities[order], other.responsibilities, rtol=0, atol=1e-5)
+    # Restarts that find the same limit under other names of the groups tie but for rounding.
+    named = min(
+        (one.responsibilities[order], one.responsibilities[order][:, ::-1]),
+        key=lambda x: np.abs(x - other.responsibilities).max(),
+    )
+    np.testing.assert_allclose(named, other.responsibilities, rtol=0, atol=1e-5)
 
 
 def test_fits_vmap_and_tell_when_they_stop_early():
