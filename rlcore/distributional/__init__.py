@@ -30,6 +30,7 @@ from rlcore.distributional.laws import (
 )
 from rlcore.distributional.metrics import cramer, wasserstein
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
+from rlcore.distributional.spectral_risk import SpectralSolution, maximize_spectral
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
@@ -57,6 +58,7 @@ __all__ = [
     "Power",
     "Quantiles",
     "Reach",
+    "SpectralSolution",
     "StockGrid",
     "StockPolicy",
     "StockSolution",
@@ -81,6 +83,7 @@ __all__ = [
     "from_stop_loss",
     "lattice",
     "law_evaluation",
+    "maximize_spectral",
     "mean",
     "merge",
     "norm_drive",
