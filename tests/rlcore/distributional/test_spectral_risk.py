@@ -16,6 +16,7 @@ from rlcore.distributional import (
     Law,
     fitting_grid,
     maximize_spectral,
+    policy_action,
     spectral,
     stock_vi,
     two_slope,
@@ -24,7 +25,7 @@ from rlcore.distributional import (
     vector_value,
 )
 from rlcore.distributional.spectral_risk import Hinges
-from rlcore.mdp import finite_horizon
+from rlcore.mdp import finite_horizon, tabular
 from tests.rlcore.distributional.problems import law_of_policy, random_problem, return_laws
 
 ROUNDING = 1e-12
@@ -100,6 +101,24 @@ def test_level_one_is_the_mean_and_weight_zero_is_nothing():
     np.testing.assert_allclose(maximize_spectral(problem, (1.0,), (1.0,)).value, mean, rtol=0, atol=ROUNDING)
     one = maximize_spectral(problem, (0.3,), (1.0,)).value
     np.testing.assert_allclose(maximize_spectral(problem, (0.3, 0.9), (1.0, 0.0)).value, one, rtol=0, atol=ROUNDING)
+
+
+def test_the_window_reaches_past_the_last_kink():
+    """Nothing, or 10 and then a choice: the stock is above 10 where the mean's threshold is still to come."""
+    problem = tabular(
+        np.array([[[0, 1], [0, 1]], [[1, 1], [1, 1]]]),
+        np.array([[[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [1.0, 0.0]]]),
+        np.array([[[0.0, 10.0], [0.0, 10.0]], [[-4.0, 4.0], [-1.0, 0.0]]]),
+        terminal=np.array([[[True, False], [True, False]], [[True, True], [True, True]]]),
+        discount=1.0,
+        horizon=2,
+        initial=np.array([1.0, 0.0]),
+    )
+    # the gamble has mean 5, the sure way 4.5; the worst quarter is 0 on both
+    found = maximize_spectral(problem, (0.25, 1.0), (0.5, 0.5))
+    np.testing.assert_allclose(found.value, 2.5, rtol=0, atol=ROUNDING)
+    assert found.thresholds[0] == 0 and found.thresholds[1] == 14
+    assert policy_action(found.policy, 1, found.stock + 10, 1) == 0
 
 
 def test_costs_without_a_horizon():
