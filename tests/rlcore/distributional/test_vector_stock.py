@@ -134,10 +134,14 @@ def test_coordinates_agree():
     discounted = vector_stock_vi(problem, rewards, drive, vector_grids(problem, rewards, start, spacing=0.25))
     # c <- 2 (c + r): at most 20 after two steps from 2
     wide = vector_stock_vi(problem, rewards, drive, (stock_grid(-20, 20, 1), stock_grid(-20, 20, 1)))
+    np.testing.assert_allclose(at_start(wide, [start]), at_start(discounted, [start]), rtol=0, atol=ROUNDING)
     for solution in (discounted, wide):
-        values = [float(vector_value(solution, jnp.int32(state), start)) for state in range(3)]
-        np.testing.assert_allclose(values[0], at_start(discounted, [start])[0], rtol=0, atol=ROUNDING)
-        law = vector_law(problem, rewards, solution.policy, start)
+        # a policy that changes from node to node, so that its law shows where it was looked up
+        action = np.random.default_rng(0).integers(0, 2, solution.policy.action.shape).astype(np.int32)
+        policy = dataclasses.replace(solution.policy, action=jnp.asarray(action))
+        evaluated = vector_evaluation(problem, rewards, drive, policy)
+        values = [float(vector_value(evaluated, jnp.int32(state), start)) for state in range(3)]
+        law = vector_law(problem, rewards, policy, start)
         expected = np.asarray(problem.initial) @ values
         np.testing.assert_allclose(scored(law, drive, start), expected, rtol=0, atol=ROUNDING)
 
