@@ -71,9 +71,9 @@ def two_slope(a_plus: Number, a_minus: Number) -> TwoSlope:
     Source: derived: docs/proofs/distributional.md, T7. Cost: O(1).
     """
     slopes = [jnp.asarray(a, jnp.result_type(float)) for a in (a_plus, a_minus)]
-    for name, a, given in zip(("a_plus", "a_minus"), slopes, (a_plus, a_minus), strict=True):
-        if not isinstance(given, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(a))):
-            raise ValueError(f"{name}: found {a}, expected a finite number")
+    for name, given in (("a_plus", a_plus), ("a_minus", a_minus)):
+        if not isinstance(given, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(given))):
+            raise ValueError(f"{name}: found {given}, expected a finite number")
     return TwoSlope(*slopes)
 
 
