@@ -1,5 +1,8 @@
 """Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives."""
 
+from rlcore.distributional.dist_pi import dist_pi
+from rlcore.distributional.dist_vi import DistSolution, dist_vi
+from rlcore.distributional.evaluation import LawEvaluation, law_evaluation, stock_evaluation
 from rlcore.distributional.functionals import (
     almost_surely_nonnegative,
     cvar,
@@ -26,15 +29,20 @@ from rlcore.distributional.laws import (
     to_stop_loss,
 )
 from rlcore.distributional.metrics import cramer, wasserstein
+from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
 
 __all__ = [
+    "Categorical",
     "Custom",
+    "DistSolution",
     "Lattice",
     "Law",
+    "LawEvaluation",
     "Power",
+    "Quantiles",
     "Reach",
     "StockGrid",
     "StockPolicy",
@@ -45,13 +53,17 @@ __all__ = [
     "check_law",
     "cramer",
     "cvar",
+    "dist_pi",
+    "dist_vi",
     "entropic",
     "essential_infimum",
     "expected_utility",
     "expectile",
     "fitting_grid",
+    "fitting_lattice",
     "from_stop_loss",
     "lattice",
+    "law_evaluation",
     "mean",
     "merge",
     "optimistic_cvar",
@@ -61,6 +73,7 @@ __all__ = [
     "quantile_law",
     "return_range",
     "spectral",
+    "stock_evaluation",
     "stock_grid",
     "stock_value",
     "stock_vi",

@@ -20,6 +20,7 @@ __all__ = [
     "expectile",
     "mean",
     "optimistic_cvar",
+    "orders_alike",
     "spectral",
     "value_at_risk",
     "variance",
@@ -28,7 +29,7 @@ __all__ = [
 
 def expected_utility(law: Law, utility: Callable) -> Float[Array, ""]:
     """E f(X). Args: utility: any elementwise function. Cost: N."""
-    return jnp.sum(jnp.where(law.probs > 0, law.probs * utility(law.values), 0))
+    return jnp.sum(jnp.where(law.probs == 0, 0, law.probs * utility(law.values)))
 
 
 def mean(law: Law) -> Float[Array, ""]:
@@ -120,3 +121,27 @@ def essential_infimum(law: Law) -> Float[Array, ""]:
 def almost_surely_nonnegative(law: Law) -> Float[Array, ""]:
     """1 if no negative value occurs, else 0. Cost: N."""
     return (essential_infimum(law) >= -ROUNDING).astype(law.values.dtype)
+
+
+# K(X) >= K(Y) implies K(g X) >= K(g Y) for every g > 0.
+INDIFFERENT = frozenset(
+    {
+        almost_surely_nonnegative,
+        cvar,
+        essential_infimum,
+        expectile,
+        mean,
+        optimistic_cvar,
+        spectral,
+        value_at_risk,
+        variance,
+    }
+)
+
+
+def orders_alike(functional: Callable) -> bool:
+    """Whether a functional of this module, bound to parameters or not, orders laws alike at every scale.
+
+    Returns: False where it does not (entropic) or where that is not known here. Cost: O(1).
+    """
+    return getattr(functional, "func", functional) in INDIFFERENT

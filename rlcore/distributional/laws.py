@@ -107,9 +107,9 @@ def project_quantile(law: Law, size: int, which: str = "middle") -> Float[Array,
     order = jnp.argsort(values)
     total = jnp.cumsum(law.probs[order])
     total = total / total[-1]
-    levels = ((jnp.arange(size) + shift) / size).astype(total.dtype)
+    levels = (jnp.arange(size, dtype=total.dtype) + shift) / size
     at = jnp.searchsorted(total, jnp.maximum(levels - ROUNDING, 0))
-    return law.values[order][jnp.minimum(at, jnp.sum(law.probs > 0) - 1)]
+    return law.values[order][jnp.minimum(at, (jnp.sum(law.probs > 0) - 1).astype(at.dtype))]
 
 
 def project_categorical(law: Law, points: Lattice) -> Float[Array, "Z"]:

@@ -21,7 +21,9 @@ __all__ = [
     "ROUNDINGS",
     "StockGrid",
     "StockPolicy",
+    "check_grid",
     "check_stock_problem",
+    "discount_power",
     "fitting_grid",
     "mean_factor",
     "next_stock",
@@ -31,6 +33,7 @@ __all__ = [
     "round_stock",
     "scale_factor",
     "stock_grid",
+    "tied_actions",
 ]
 
 ROUNDINGS = ("exact", "nearest", "floor", "ceil", "linear", "stochastic")
@@ -74,6 +77,12 @@ def stock_grid(
     return StockGrid(lattice(low, high, spacing), rounding, coordinates)
 
 
+def discount_power(discount: Number, t: Number) -> Float[Array, ""]:
+    """discount^t for a traced step t. Args: t: an integer, in any type. Cost: O(1)."""
+    discount = jnp.asarray(discount)
+    return discount ** jnp.asarray(t).astype(discount.dtype)
+
+
 def next_stock(
     grid: StockGrid,
     stock: Float[Array, "..."],
@@ -87,7 +96,7 @@ def next_stock(
     Returns: float[...]. Source: Avila Pires et al. (2025), arXiv 2501.13028, as recalled. Cost: O(size).
     """
     if grid.coordinates == "discounted":
-        return stock + discount**t * reward
+        return stock + discount_power(discount, t) * reward
     return (stock + reward) / discount
 
 
@@ -100,7 +109,7 @@ def scale_factor(grid: StockGrid, utility: Utility, discount: Number) -> Number:
 
 def mean_factor(grid: StockGrid, discount: Number, t: Number = 0) -> Number:
     """What one unit of return from step t + 1 on adds to the stock after step t. Cost: O(1)."""
-    return discount ** (t + 1) if grid.coordinates == "discounted" else jnp.ones_like(discount)
+    return discount_power(discount, t) * discount if grid.coordinates == "discounted" else jnp.ones_like(discount)
 
 
 def round_stock(grid: StockGrid, stock: Float[Array, "..."]) -> Place:
@@ -242,19 +251,18 @@ def _multiples(problem: MDP, spacing: float) -> bool:
     return bool(np.all(np.abs(steps - np.rint(steps)) <= 1e-9 * np.maximum(1, np.abs(steps))))
 
 
-def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None:
-    """Refuse, on the host, what a stock dynamic programme cannot solve; traced problems are the caller's promise.
+def check_grid(problem: MDP, grid: StockGrid) -> None:
+    """Refuse, on the host, a problem without stocks or a grid that is not for it; tracers are the caller's promise.
 
     Raises:
       TypeError: a problem that is no outcome list.
-      ValueError: NaN rewards; a discount of 0; a utility without a degree at discount < 1 in stock coordinates, or one
-        of degree 0 there without a horizon; "discounted" coordinates without a horizon; an "exact" grid that rewards or
-        discount leave; a window that lets paths out before the utility is affine for the rest.
-    Cost: that of `return_range`.
+      ValueError: NaN rewards; a discount of 0; "discounted" coordinates without a horizon; an "exact" grid that rewards
+        or discount leave.
+    Cost: one pass over the outcomes.
     """
     if not isinstance(problem, MDP):
         raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, utility, grid))):
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, grid))):
         return
     if not np.all(np.isfinite(np.asarray(problem.reward)[np.asarray(problem.prob) > 0])):
         raise ValueError("reward: found NaN or inf, expected finite numbers")
@@ -263,18 +271,6 @@ def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None
         raise ValueError(f"discount: found {discount}, expected a number in (0, 1]: the stock is divided by it")
     if grid.coordinates == "discounted" and horizon is None:
         raise ValueError("coordinates: found 'discounted' without a horizon, expected one: the stock needs the time")
-    if grid.coordinates == "stock" and discount < 1:
-        if utility.degree is None:
-            raise ValueError(
-                f"utility: found {type(utility).__name__} without a degree at discount {discount}, expected "
-                "f(discount x) = scale f(x), such as two_slope, Power or Reach: its order of laws changes with the "
-                "discount. Use the coordinates 'discounted' with a horizon"
-            )
-        if utility.degree == 0 and horizon is None:
-            raise ValueError(
-                f"utility: found {type(utility).__name__} at discount {discount} without a horizon, expected one: "
-                "it jumps, and values of finite horizons need not converge to its own"
-            )
     if grid.rounding == "exact":
         inverse = 1.0 if grid.coordinates == "discounted" else 1 / discount
         spacing = float(grid.lattice.spacing)
@@ -283,6 +279,33 @@ def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None
             raise ValueError(
                 f"grid: found rounding 'exact' with spacing {spacing} and discount {discount}, expected rewards that "
                 "are multiples of the spacing and an integer 1 / discount; use 'linear', 'nearest', 'floor' or 'ceil'"
+            )
+
+
+def check_stock_problem(problem: MDP, utility: Utility, grid: StockGrid) -> None:
+    """Refuse, on the host, what a stock dynamic programme cannot solve; tracers are the caller's promise.
+
+    Raises:
+      TypeError, ValueError: as `check_grid`; ValueError for a utility without a degree at discount < 1 in stock
+        coordinates, or one of degree 0 there without a horizon; for a window that lets paths out before the utility is
+        affine for the rest.
+    Cost: that of `return_range`.
+    """
+    check_grid(problem, grid)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, utility, grid))):
+        return
+    discount = float(problem.discount)
+    if grid.coordinates == "stock" and discount < 1:
+        if utility.degree is None:
+            raise ValueError(
+                f"utility: found {type(utility).__name__} without a degree at discount {discount}, expected "
+                "f(discount x) = scale f(x), such as two_slope, Power or Reach: its order of laws changes with the "
+                "discount. Use the coordinates 'discounted' with a horizon"
+            )
+        if utility.degree == 0 and problem.horizon is None:
+            raise ValueError(
+                f"utility: found {type(utility).__name__} at discount {discount} without a horizon, expected one: "
+                "it jumps, and values of finite horizons need not converge to its own"
             )
     _check_window(problem, utility, grid)
 
@@ -312,14 +335,19 @@ def _check_window(problem: MDP, utility: Utility, grid: StockGrid) -> None:
         )
 
 
+def tied_actions(value: Float[Array, "... A"], tol: Number = 1e-12) -> Bool[Array, "... A"]:
+    """Which actions are within tol (1 + |best|) of the best. Cost: O(size of value)."""
+    best = jnp.max(value, axis=-1, keepdims=True)
+    return value >= best - tol * (1 + jnp.abs(best))
+
+
 def break_ties(value: Float[Array, "... A"], rule: str, key: RandomKey = None) -> Int[Array, "..."]:
     """A maximiser along the last axis, values within 1e-12 (1 + |best|) of the best being tied.
 
     Args: value: float[..., A], -inf for unavailable; rule: "first", "last" or "random"; key: for "random".
     Returns: int32[...]. Cost: O(size of value).
     """
-    best = jnp.max(value, axis=-1, keepdims=True)
-    tied: Bool[Array, "... A"] = value >= best - 1e-12 * (1 + jnp.abs(best))
+    tied = tied_actions(value)
     if rule == "first":
         return jnp.argmax(tied, axis=-1).astype(jnp.int32)
     if rule == "last":
