@@ -19,7 +19,7 @@ from rlcore.distributional.stock import (
     scale_factor,
     tied_actions,
 )
-from rlcore.distributional.utility import Custom
+from rlcore.distributional.utility import Custom, Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number, RandomKey
 
@@ -62,7 +62,7 @@ def check_functional(problem: MDP, functional: Functional, grid: StockGrid, homo
     Raises: ValueError: a functional of laws that is not known to order them alike at every scale, at a discount below 1
       in stock coordinates; and all that `check_stock_problem` raises.
     """
-    if hasattr(functional, "tails"):
+    if isinstance(functional, Utility):
         if homogeneous is not None:
             raise ValueError("homogeneous: found a promise for a utility, expected none: its field `degree` tells")
         check_stock_problem(problem, functional, grid)
@@ -83,7 +83,7 @@ def check_functional(problem: MDP, functional: Functional, grid: StockGrid, homo
 
 def bind(functional: Functional) -> Functional:
     """A functional as a pytree: numbers bound by `functools.partial` are traced, so that others need no new program."""
-    if hasattr(functional, "tails"):
+    if isinstance(functional, Utility):
         return functional
     if isinstance(functional, functools.partial):
         bound = jax.tree.leaves((functional.args, functional.keywords))
@@ -94,7 +94,7 @@ def bind(functional: Functional) -> Functional:
 
 def enough_change(problem: MDP, functional: Functional, grid: StockGrid, tol: Number) -> Array:
     """The change of the value at which sweeps stop: tol (1 - scale) / (2 scale), or tol where nothing contracts."""
-    utility = functional if hasattr(functional, "tails") else Custom(functional, 1.0)
+    utility = functional if isinstance(functional, Utility) else Custom(functional, 1.0)
     scale = jnp.asarray(scale_factor(grid, utility, problem.discount), problem.reward.dtype)
     return jnp.where(scale < 1, tol * (1 - scale) / (2 * scale), tol)
 
@@ -102,7 +102,7 @@ def enough_change(problem: MDP, functional: Functional, grid: StockGrid, tol: Nu
 def best_value(functional: Functional, q: Float[Array, "S R A"]) -> StockValue:
     """The values of the best actions, from scores. Cost: the size of q."""
     best = jnp.max(q, axis=-1)
-    tails = functional.tails() if hasattr(functional, "tails") else None
+    tails = functional.tails() if isinstance(functional, Utility) else None
     signs = (1, 1) if tails is None else (jnp.where(slope < 0, -1, 1) for slope in tails.slope)
     below, above = (sign * side for sign, side in zip(signs, (best[:, -2], best[:, -1]), strict=True))
     return StockValue(best[:, :-2], below, above)
@@ -111,7 +111,7 @@ def best_value(functional: Functional, q: Float[Array, "S R A"]) -> StockValue:
 def change_of_value(functional: Functional, new: StockValue, old: StockValue) -> Float[Array, ""]:
     """The greatest change at a node or, times the slope there, of a mean return on the sides."""
     change = jnp.max(jnp.abs(new.value - old.value))
-    tails = functional.tails() if hasattr(functional, "tails") else None
+    tails = functional.tails() if isinstance(functional, Utility) else None
     if tails is None:
         return change
     for slope, a, b in zip(tails.slope, new[1:], old[1:], strict=True):

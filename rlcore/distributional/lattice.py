@@ -43,7 +43,7 @@ class Lattice:
         return jnp.asarray(self.spacing) * (self.first + self.size - 1)
 
 
-def lattice(low: float, high: float, spacing: float) -> Lattice:
+def lattice(low: float | int, high: float | int, spacing: float | int) -> Lattice:
     """The multiples of `spacing` from the last one <= low to the first one >= high.
 
     Args: low, high, spacing: finite host numbers, low <= high, spacing > 0, in units of reward.

@@ -177,18 +177,14 @@ def law_backup(
     return _by_state(of_state, (_kernel(problem), choice), rows.shape[0] * outcomes * representation.size)
 
 
-def _is_utility(functional: Functional) -> bool:
-    return hasattr(functional, "tails")
-
-
 def _is_affine(functional: Functional) -> bool:
-    return _is_utility(functional) and functional.tails() is not None
+    return isinstance(functional, Utility) and functional.tails() is not None
 
 
 def _score(functional: Functional, law: Law) -> Float[Array, ""]:
     # functionals need not keep NaN
     unknown = jnp.any(jnp.isnan(jnp.where(law.probs == 0, 0, law.values * law.probs)))
-    score = expected_utility(law, functional) if _is_utility(functional) else functional(law)
+    score = expected_utility(law, functional) if isinstance(functional, Utility) else functional(law)
     return jnp.where(unknown, jnp.nan, score)
 
 
@@ -224,7 +220,7 @@ def worth(
     affine = _is_affine(functional)
 
     def of_state(kept):
-        law = representation.law(kept, exact=_is_utility(functional))
+        law = representation.law(kept, exact=isinstance(functional, Utility))
         inside = _scored(functional, Law(*(x[:size] for x in law)), grid.nodes.astype(kept.dtype), scale)
         sides = jax.vmap(mean)(Law(*(x[size:] for x in law)))
         return inside, sides if affine else jnp.full_like(sides, jnp.nan)
@@ -253,7 +249,7 @@ def scores(
     Source: derived: docs/proofs/distributional.md, T9 and T14. Cost: 2 S A B C reads for a utility, else the functional
       of S A C laws of M N atoms.
     """
-    if _is_utility(functional):
+    if isinstance(functional, Utility):
         q, below, above = stock_backup(problem, functional, grid, value, t=t, last=last)
         return jnp.concatenate([q, below[:, None], above[:, None]], axis=1)
     now = problem.at_time(t)

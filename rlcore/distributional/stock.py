@@ -62,7 +62,7 @@ class StockGrid:
 
 
 def stock_grid(
-    low: float, high: float, spacing: float, *, rounding: str = "exact", coordinates: str = "stock"
+    low: float | int, high: float | int, spacing: float | int, *, rounding: str = "exact", coordinates: str = "stock"
 ) -> StockGrid:
     """The grid of the multiples of `spacing` that covers [low, high].
 
@@ -153,7 +153,7 @@ def policy_action(policy: StockPolicy, state: Int[Array, ""], stock: Number, t: 
     if action.ndim == 3:
         action, below, above = action[t], below[t], above[t]
     at = round_stock(policy.grid, stock)
-    inside = action[state, at.index + (at.weight >= 0.5)]
+    inside = action[state, at.index + (at.weight >= 0.5).astype(jnp.int32)]
     return jnp.where(at.below, below[state], jnp.where(at.above, above[state], inside))
 
 
@@ -214,7 +214,7 @@ def return_range(problem: MDP, *, max_steps: int = 100_000) -> tuple[np.ndarray,
 
 
 def fitting_grid(
-    problem: MDP, *, spacing: float | None = None, rounding: str | None = None, high: float | None = None
+    problem: MDP, *, spacing: float | int | None = None, rounding: str | None = None, high: float | int | None = None
 ) -> StockGrid:
     """A grid outside which two-slope utilities are known exactly, and on which every start that matters lies.
 

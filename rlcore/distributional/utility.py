@@ -5,7 +5,7 @@ scale f(x) with one number `scale` for all x: f is homogeneous of some degree, s
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class Tails(NamedTuple):
     level: Array
 
 
+@runtime_checkable
 class Utility(Protocol):
     """What the solvers ask of f. degree: its degree of homogeneity, or None where it has none."""
 
