@@ -115,18 +115,19 @@ PATHS = (np.arange(2**STEPS)[:, None] >> np.arange(STEPS)) & 1
 
 
 def returning_instance(key):
-    """State 1 pays 0 to 2 and leads to 0 or 1, 0 pays -2 to 2 and leads to 2 or 3, these pay 0 to 2: no return is < -2.
+    """State 1 pays 0 to 2 and leads to 0 or 1, 0 pays -2 or more and leads to 2 or 3, where rewards are in [0, 0.6].
 
-    So a stock just beyond 2 in state 0 may come back. Discount in [0.6, 1], slopes in [0, 1], spacing 0.3.
+    No return is below -2, and a stock just beyond 2 in state 0 comes back. Discount in [0.6, 1], slopes in [0, 1].
     """
     numbers = jax.random.uniform(key, (67,))
     problem = garnet(numbers[3:].reshape(4, 4, 2, 2), 0.6 + 0.4 * numbers[2], ending=0.05, horizon=STEPS)
     state = jnp.arange(4)[:, None, None]
     coin = problem.next_state % 2
+    early = jnp.where(state == 0, problem.reward.at[0, :, 0].set(-2.0), jnp.floor(0.6 * (problem.reward + 2.5)))
     problem = MDP(
         jnp.where(state == 1, coin, 2 + coin),
         problem.prob,
-        jnp.where(state == 0, problem.reward, jnp.floor(0.6 * (problem.reward + 2.5))),
+        jnp.where(state < 2, early, 0.6 * numbers[3:].reshape(4, 4, 2, 2)[2]),
         problem.terminal,
         problem.available,
         problem.discount,
@@ -180,7 +181,7 @@ def tracked_value(problem, utility, policy: StockPolicy, remember):
     "distributional/T11.policy",
     "f nondecreasing, 4 steps: policies that track c^ earn V_floor or more, and within L e (g + g^2 + g^3) of V^",
     falsifiers=[
-        Falsifier("it remembers that it has left the window (it looks up again)", {"remember": False}, share=0.02),
+        Falsifier("it remembers that it has left the window (it looks up again)", {"remember": False}, share=0.05),
         Falsifier("rounding errors add up over steps (one step's)", {"accumulated": False}, share=0.1),
     ],
     origin=derived("T11"),
@@ -222,12 +223,29 @@ SWEEPS = 6
 
 
 def matched_instance(key):
-    """Two states, discount in [0.4, 0.6], an end in a tenth of the outcomes; slopes in [-1, 1]; a random policy."""
+    """Three states, discount in [0.4, 0.6], an end in a tenth of the outcomes; slopes in [-1, 1]; a random policy."""
     columns = 2 * REACH + 3
-    numbers = jax.random.uniform(key, (35 + 2 * columns,))
-    problem = garnet(numbers[3:35].reshape(4, 2, 2, 2), 0.4 + 0.2 * numbers[0], ending=0.1)
-    choice = (numbers[35:].reshape(2, columns) < 0.5).astype(jnp.int32)
+    numbers = jax.random.uniform(key, (51 + 3 * columns,))
+    problem = garnet(numbers[3:51].reshape(4, 3, 2, 2), 0.4 + 0.2 * numbers[0], ending=0.1)
+    choice = (numbers[51:].reshape(3, columns) < 0.5).astype(jnp.int32)
     return Matched(problem, 2 * numbers[1:3] - 1, choice)
+
+
+def spent_instance(key):
+    """State 2 pays and leads to 0, 0 to 1, 1 to itself with rewards within 0.3: no return is below -2.45."""
+    instance = matched_instance(key)
+    problem, state = instance.problem, jnp.arange(3)[:, None, None]
+    reward = jnp.where(state == 1, 0.3 * (2 * problem.prob - 1), problem.reward)
+    problem = MDP(
+        jnp.broadcast_to(jnp.where(state == 2, 0, 1), reward.shape),
+        problem.prob,
+        jnp.where(state == 2, jnp.abs(reward), reward),
+        problem.terminal,
+        problem.available,
+        problem.discount,
+        problem.initial,
+    )
+    return instance._replace(problem=problem)
 
 
 def matching_atoms(spacing):
@@ -236,9 +254,9 @@ def matching_atoms(spacing):
     return Categorical(Lattice(jnp.asarray(spacing), -reach, 2 * reach + 1))
 
 
-def nodes_of(rounding):
-    """21 nodes over +-5."""
-    return StockGrid(Lattice(jnp.asarray(SPACING), -REACH, 2 * REACH + 1), rounding)
+def nodes_of(rounding, high=REACH):
+    """Nodes from -5 to 5, or to another end."""
+    return StockGrid(Lattice(jnp.asarray(SPACING), -REACH, REACH + high + 1), rounding)
 
 
 # Six sweeps of curves of 25 atoms: stop-loss curves reach 12 and are rounded in each of the four operations of a sweep.
@@ -247,17 +265,25 @@ LAW_SIZE = 2 * 6 * 4 * 12.0
 
 @statement(
     "distributional/T13",
-    "Two slopes, atoms at minus the nodes, nothing clipped: laws of dist_vi have the values of stock_vi, six sweeps",
-    falsifiers=[Falsifier("atoms at minus the nodes (spacing 0.37 for 0.5)", {"spacing": 0.37}, share=0.8)],
+    "Two slopes, window [-W, W], atoms at minus the nodes, none clipped: laws of dist_vi have the values of stock_vi",
+    falsifiers=[
+        Falsifier("atoms at minus the nodes (spacing 0.37 for 0.5)", {"spacing": 0.37}, share=0.8),
+        Falsifier(
+            "the window is [-W, W], W >= R / (1 - g) (it ends at 2.5, no return is below -2.45)",
+            {"high": 5},
+            share=0.2,
+            generator=spent_instance,
+        ),
+    ],
     origin=derived("T13"),
     proof=f"{PROOFS}#t13",
     generator=matched_instance,
 )
-def lossless_control(instance, spacing=SPACING):
+def lossless_control(instance, spacing=SPACING, high=REACH):
     problem, utility = instance.problem, TwoSlope(*instance.slopes)
     bounds = []
     for rounding in ("nearest", "linear"):
-        grid = nodes_of(rounding)
+        grid = nodes_of(rounding, high)
         laws = dist_vi(problem, utility, grid, matching_atoms(spacing), num_steps=SWEEPS)
         scalar = stock_vi(problem, utility, grid, tol=-1.0, max_steps=SWEEPS)
         bounds += [identity(x, y, LAW_SIZE) for x, y in zip(laws.value, scalar.value, strict=True)]
