@@ -6,9 +6,31 @@ from rlcore.distributional.dist_pi import dist_pi
 from rlcore.distributional.dist_vi import DistSolution, dist_vi
 from rlcore.distributional.environment import Environment, Step
 from rlcore.distributional.evaluation import LawEvaluation, law_evaluation, stock_evaluation
-from rlcore.distributional.functionals import almost_surely_nonnegative, cvar, entropic, essential_infimum, expected_utility, expectile, mean, optimistic_cvar, spectral, value_at_risk, variance
+from rlcore.distributional.functionals import (
+    almost_surely_nonnegative,
+    cvar,
+    entropic,
+    essential_infimum,
+    expected_utility,
+    expectile,
+    mean,
+    optimistic_cvar,
+    spectral,
+    value_at_risk,
+    variance,
+)
 from rlcore.distributional.lattice import Lattice, lattice
-from rlcore.distributional.laws import Law, categorical_law, check_law, from_stop_loss, merge, project_categorical, project_quantile, quantile_law, to_stop_loss
+from rlcore.distributional.laws import (
+    Law,
+    categorical_law,
+    check_law,
+    from_stop_loss,
+    merge,
+    project_categorical,
+    project_quantile,
+    quantile_law,
+    to_stop_loss,
+)
 from rlcore.distributional.metrics import cramer, wasserstein
 from rlcore.distributional.quantile_loss import quantile_huber_loss, quantile_levels
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
@@ -18,7 +40,15 @@ from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.td import CategoricalTable, QuantileTable, StockTD, StockTDState
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
 from rlcore.distributional.vector_law import VectorLaw, vector_law
-from rlcore.distributional.vector_stock import VectorPolicy, VectorSolution, vector_evaluation, vector_grids, vector_policy_action, vector_stock_vi, vector_value
+from rlcore.distributional.vector_stock import (
+    VectorPolicy,
+    VectorSolution,
+    vector_evaluation,
+    vector_grids,
+    vector_policy_action,
+    vector_stock_vi,
+    vector_value,
+)
 from rlcore.distributional.vector_utility import Constrained, NormDrive, constrained, norm_drive
 
 __all__ = [

@@ -22,7 +22,7 @@ __all__ = ["CVaRCurve", "cvar_curve", "maximize_cvar", "maximize_mean_cvar"]
 
 
 class CVaRCurve(NamedTuple):
-    """The largest CVaR by level. value, stock: float[L]; curve: float[L, C], h at the nodes; solution: of the stocks."""
+    """The largest CVaR by level. value, stock: float[L]; curve: float[L, C], h at the nodes; solution: of stocks."""
 
     value: Float[Array, "L"]
     stock: Float[Array, "L"]

@@ -49,7 +49,8 @@ def initial_values(problem: MDP, solution: StockSolution) -> Float[Array, "C"]:
 def rounding_error(problem: MDP, grid: StockGrid, slope: Number) -> float:
     """How far rounding stocks may move the optimal E f(c + G) from the true one, f having slopes of at most `slope`.
 
-    Args: problem, grid: with concrete arrays. Returns: a number, inf with discount 1, no horizon and a grid that rounds.
+    Args: problem, grid: with concrete arrays.
+    Returns: a number, inf with discount 1, no horizon and a grid that rounds.
     Source: derived: docs/proofs/distributional.md, T11. Cost: O(1).
     """
     if grid.rounding == "exact":
