@@ -14,13 +14,13 @@ from rlcore.claims import Bound, Falsifier, derived_here, identity, statement
 from rlcore.distributional import (
     Lattice,
     Law,
-    TwoSlope,
     cramer,
     cvar,
     expected_utility,
     mean,
     project_categorical,
     project_quantile,
+    two_slope,
     variance,
     wasserstein,
 )
@@ -235,7 +235,7 @@ def tied_instance(key):
 def no_convergence(tied, alternate=True):
     g = tied.discount
     law = Law(jnp.zeros(1), jnp.ones(1))
-    utility = TwoSlope(tied.slope, 1.0)
+    utility = two_slope(tied.slope, 1.0)
     stock = 2 * (jnp.abs(tied.mean) + tied.spread) / (1 - g)
     size = 3 * stock
     laws = []

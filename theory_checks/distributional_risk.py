@@ -16,14 +16,15 @@ from rlcore.distributional import (
     Law,
     Power,
     Reach,
-    TwoSlope,
     cvar,
     expectile,
     optimistic_cvar,
     stock_vi,
+    two_slope,
     value_at_risk,
     variance,
 )
+from rlcore.mdp import MDP
 from rlcore.types import Array
 from theory_checks.distributional import (
     PROOFS,
@@ -60,7 +61,7 @@ def risk_instance(key):
     """No ends; horizon 3 for the library's solver."""
     sloped = sloped_instance(key)
     problem = sloped.start.problem
-    problem = type(problem)(
+    problem = MDP(
         problem.next_state, problem.prob, problem.reward, jnp.zeros_like(problem.terminal), problem.available,
         jnp.ones(()), problem.initial, 3,
     )  # fmt: skip
@@ -69,6 +70,25 @@ def risk_instance(key):
 
 
 # ---- T15 -------------------------------------------------------------------------------------------------------------
+
+
+def split_instance(key):
+    """By chance 3, or else 0 (A) or -2 or 6 (B), as one chooses: B is better at levels of about 3/5.
+
+    Which of A and B the recursion over levels takes hangs on a level at which both are worth the same.
+    """
+    numbers = jax.random.uniform(key, (2,))
+    instance = risk_instance(key)
+    problem = instance.start.problem
+    lose = 0.4925 + 0.0075 * numbers[0]
+    next_state = jnp.full((4, 2, 2), 3).at[0].set(jnp.array([[1, 2], [1, 2]]))
+    prob = jnp.full((4, 2, 2), 0.5).at[1, 1].set(jnp.stack([lose, 1 - lose]))
+    reward = jnp.zeros((4, 2, 2)).at[1, 1].set(jnp.array([-2.0, 6.0])).at[2].set(3.0)
+    problem = MDP(
+        next_state, prob, reward, problem.terminal, problem.available, problem.discount, problem.initial, 3
+    )  # fmt: skip
+    return instance._replace(start=instance.start._replace(problem=problem), level=0.56 + 0.08 * numbers[1])
+
 
 LEVELS = jnp.linspace(0.0, 1.0, 33)
 
@@ -82,11 +102,14 @@ def split(chance, reward, later, level):
     p, q = chance
     first = jnp.concatenate([LEVELS, (level - q * LEVELS) / p])
     second = jnp.concatenate([(level - p * LEVELS) / q, LEVELS])
-    allowed = (first >= 0) & (first <= 1) & (second >= 0) & (second <= 1)
+    # at level 1 both are 1 up to rounding
+    lowest, highest = jnp.minimum(first, second), jnp.maximum(first, second)
+    allowed = (lowest >= -1e-12) & (highest <= 1 + 1e-12)
+    first, second = (jnp.clip(x, 0, 1) for x in (first, second))
     cost = p * (reward[0] * first + jnp.interp(first, LEVELS, later[0]))
     cost = cost + q * (reward[1] * second + jnp.interp(second, LEVELS, later[1]))
     best = jnp.argmin(jnp.where(allowed, cost, jnp.inf))
-    return cost[best], jnp.clip(jnp.stack([first[best], second[best]]), 0, 1)
+    return cost[best], jnp.stack([first[best], second[best]])
 
 
 def level_choice(chance, reward, later, level):
@@ -135,7 +158,12 @@ def level_policy(tree, level):
     "max CVaR_t of 128 policies = max_c h(c), f = min(x, 0); greedy from the best c* attains it; -c* is its quantile",
     falsifiers=[
         Falsifier("greedy sees the stock (the first one throughout)", {"method": "frozen"}, share=0.08),
-        Falsifier("a stock (risk levels, Chow et al. 2015, 33 of them)", {"method": "levels"}, share=0.06),
+        Falsifier(
+            "a stock (risk levels, Chow et al. 2015, 33 of them)",
+            {"method": "levels"},
+            share=0.9,
+            generator=split_instance,
+        ),
     ],
     origin=derived("T15"),
     proof=f"{PROOFS}#t15",
@@ -145,7 +173,7 @@ def best_cvar(instance, method="stock"):
     tree, level = grow(instance.start.problem, instance.start.stock), instance.level
     risk = functools.partial(cvar, level=level)
     best = jnp.max(score(risk, *every_law(tree)))
-    solution = stock_vi(instance.start.problem, TwoSlope(jnp.zeros(()), jnp.ones(())), WINDOW)
+    solution = stock_vi(instance.start.problem, two_slope(0.0, 1.0), WINDOW)
     search = -WINDOW.nodes + solution.value.value[0, 0] / level
     stock = WINDOW.nodes[jnp.argmax(search)]
     if method == "levels":
@@ -269,7 +297,7 @@ def best_expectile(instance, seen=True):
     start, q = instance
     tree = grow(start.problem, jnp.zeros(()))
     best = jnp.max(score(functools.partial(expectile, level=q), *every_law(tree)))
-    functional = utility_of(TwoSlope(q, 1 - q))
+    functional = utility_of(two_slope(q, 1 - q))
 
     def follow(e):
         law = greedy(grow(start.problem, -e), functional, seen)
@@ -348,7 +376,7 @@ def best_omega(instance, seen=True):
     tree = grow(instance.start.problem, -b)
 
     def dinkelbach(ratio, _):
-        law = greedy(tree, utility_of(TwoSlope(1.0, ratio)), seen)
+        law = greedy(tree, utility_of(two_slope(1.0, ratio)), seen)
         parts = [jnp.sum(law.probs * jnp.maximum(x, 0.0)) for x in (law.values - b, b - law.values)]
         return parts[0] / jnp.where(parts[1] > 0, parts[1], 1.0), None
 
