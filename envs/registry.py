@@ -16,7 +16,18 @@ from typing import Any
 __all__ = ["list", "make"]
 
 # Modules whose families are tabular MDPs, or an MDP with a vector of rewards beside it.
-PLAIN = ("catch", "catch_match", "chains", "garnet", "gridworlds", "minigrid", "risk", "targets", "vector_rewards")
+PLAIN = (
+    "american_put",
+    "catch",
+    "catch_match",
+    "chains",
+    "garnet",
+    "gridworlds",
+    "minigrid",
+    "risk",
+    "targets",
+    "vector_rewards",
+)
 
 
 @functools.cache

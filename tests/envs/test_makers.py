@@ -10,29 +10,54 @@ from envs import checks
 from rlcore.mdp import MDP, backup, sticky
 
 SAMPLES = {
+    "american_put": dict(periods=4, drift=-0.3, volatility=0.3),
+    "betting": dict(stages=3, money=5),
     "catch": dict(rows=5, columns=3),
+    "catch_match": dict(balls=2, size=3, stick=0.2),
     "cliff": dict(variant="r"),
     "combination_lock": dict(length=3, actions=4, distractor=0.5),
     "corridor": dict(length=5, horizon=10),
     "crossing": {},
     "deep_sea": dict(size=5),
+    "deep_sea_treasure": {},
+    "desired_returns": dict(slip=0.2),
     "door_key": dict(size=5, seed=3),
     "dupchain": dict(length=4, copies=3),
     "four_rooms": {},
     "frozen_lake": dict(size=4, slippery=True),
     "garnet": dict(seed=1, states=7, actions=3, branching=2, horizon=6, discount=1.0),
+    "hazards": {},
+    "homeostasis": dict(slip=0.2),
     "key_corridor": {},
     "lava_gap": {},
+    "lotteries": {},
     "minigrid_empty": dict(size=5, shaped=True),
+    "mud_and_nails": {},
+    "obstacle": {},
     "riverswim": dict(length=6, horizon=20),
     "simple_crossing": dict(size=9, walls=3, seed=0),
     "zigzag": {},
 }
 
+# end by their rules, not by a horizon
+ENDLESS = {"betting", "deep_sea_treasure", "mud_and_nails", "obstacle"}
+# some actions are missing in some states
+PARTIAL = {"betting", "deep_sea_treasure"}
+# a vector of rewards beside the MDP
+VECTORS = {"hazards", "homeostasis"}
+
 # id, changes to its sample, what the error must name
 REFUSED = [
+    ("american_put", dict(periods=0), "periods: found 0"),
+    ("american_put", dict(drift=3.0), r"drift: found 3\.0"),
+    ("american_put", dict(volatility=0.0), r"volatility: found 0\.0"),
+    ("betting", dict(stages=0), "stages: found 0"),
+    ("betting", dict(money=-1), "money: found -1"),
     ("catch", dict(rows=1), "rows: found 1, expected an integer >= 2"),
     ("catch", dict(columns=0), "columns: found 0"),
+    ("catch_match", dict(balls=0), "balls: found 0"),
+    ("catch_match", dict(size=1), "size: found 1"),
+    ("catch_match", dict(stick=1.1), r"stick: found 1\.1"),
     ("cliff", dict(variant="s"), "variant: found 's', expected one of 'r', '0'"),
     ("combination_lock", dict(length=0), "length: found 0"),
     ("combination_lock", dict(actions=1), "actions: found 1"),
@@ -41,6 +66,7 @@ REFUSED = [
     ("corridor", dict(length=0), "length: found 0"),
     ("corridor", dict(horizon=0), "horizon: found 0"),
     ("deep_sea", dict(size=0), "size: found 0"),
+    ("desired_returns", dict(slip=-0.1), r"slip: found -0\.1"),
     ("door_key", dict(size=4), "size: found 4"),
     ("door_key", dict(seed=-1), "seed: found -1"),
     ("dupchain", dict(length=0), "length: found 0"),
@@ -54,6 +80,7 @@ REFUSED = [
     ("garnet", dict(discount=jnp.asarray(1.5, jnp.float32)), "discount: found 1.5"),
     ("garnet", dict(termination=-0.1), "termination: found -0.1"),
     ("garnet", dict(horizon=0), "horizon: found 0"),
+    ("homeostasis", dict(slip=2.0), r"slip: found 2\.0"),
     ("minigrid_empty", dict(size=3), "size: found 3"),
     ("riverswim", dict(length=1), "length: found 1"),
     ("riverswim", dict(horizon=0), "horizon: found 0"),
@@ -77,7 +104,24 @@ SIZES = {  # id, parameters, rows as the specification or a count by hand gives 
     "cliff": ("cliff", dict(variant="0"), 37),
     "deep sea": ("deep_sea", dict(size=6), 21),
     "catch": ("catch", dict(rows=2, columns=4), 1 + 4),
+    # the specification counts the end as a state
+    "betting": ("betting", {}, 756 - 1),
+    "obstacle": ("obstacle", {}, 100 - 1),
+    "treasure": ("deep_sea_treasure", {}, 1079 - 1),
+    "mud": ("mud_and_nails", {}, 2 * (3 * 9 - 1)),
+    "desired returns": ("desired_returns", {}, 25 - 2),
+    "lotteries": ("lotteries", {}, 3 + 8 + 6 - 1),
+    "homeostasis": ("homeostasis", {}, 9),
+    "hazards": ("hazards", {}, 10 - 1),
+    "put": ("american_put", dict(periods=10), 10 * 11 // 2),
+    # 5 columns, and the places that a paddle reaches from the middle: 1 + 3 + 5 + 5 + 5 with all balls, then any
+    "catch match": ("catch_match", dict(balls=2, size=5), 5 * (1 + 3 + 5 + 5) + 5 * 4 * 5),
 }
+
+
+def made(id, **parameters) -> MDP:
+    problem = envs.make(id, **parameters)
+    return problem.problem if id in VECTORS else problem
 
 
 def reachable(mdp) -> np.ndarray:
@@ -95,21 +139,26 @@ def test_every_plain_family_has_a_sample_here():
 
 @pytest.mark.parametrize("id", SAMPLES)
 def test_a_sample_is_a_sound_problem(id):
-    mdp = envs.make(id, **SAMPLES[id])
+    mdp = made(id, **SAMPLES[id])
     assert isinstance(mdp, MDP)
     num_states, num_actions, num_outcomes = mdp.prob.shape
-    assert mdp.discount == 1 and mdp.horizon >= 1
+    assert mdp.discount == 1 and (mdp.horizon is None if id in ENDLESS else mdp.horizon >= 1)
     assert all(leaf.dtype == jnp.float64 for leaf in (mdp.prob, mdp.reward, mdp.discount, mdp.initial))
     # a sum of B rounded terms
-    np.testing.assert_allclose(mdp.prob.sum(-1), 1, rtol=0, atol=num_outcomes * np.finfo(float).eps)
-    np.testing.assert_array_equal(mdp.initial, np.eye(num_states)[0])
-    assert mdp.available.all() and mdp.available.shape == (num_states, num_actions)
+    np.testing.assert_allclose(mdp.prob.sum(-1), mdp.available, rtol=0, atol=num_outcomes * np.finfo(float).eps)
+    first = np.asarray(mdp.initial) > 0
+    if id == "catch_match":  # the first ball's column is random
+        assert first.sum() == 3 and mdp.initial.sum() == 1
+    else:
+        np.testing.assert_array_equal(mdp.initial, np.eye(num_states)[0])
+    assert mdp.available.shape == (num_states, num_actions) and mdp.available.any(-1).all()
+    assert mdp.available.all() == (id not in PARTIAL)
     assert id == "garnet" or reachable(mdp).all()
 
 
 @pytest.mark.parametrize("id", SAMPLES)
 def test_padding_and_endings_are_inert(id):
-    mdp = envs.make(id, **SAMPLES[id])
+    mdp = made(id, **SAMPLES[id])
     if id == "garnet":  # every slot is an outcome, next_state is drawn before the ending
         assert (mdp.prob > 0).all()
         return
@@ -119,9 +168,10 @@ def test_padding_and_endings_are_inert(id):
     assert not np.asarray(mdp.reward)[np.asarray(mdp.prob) == 0].any()
 
 
-@pytest.mark.parametrize("id", SAMPLES)
+# repeating an action needs every state to have it
+@pytest.mark.parametrize("id", sorted(set(SAMPLES) - PARTIAL))
 def test_sticky_with_probability_zero_is_the_problem_itself(id):
-    mdp = envs.make(id, **SAMPLES[id])
+    mdp = made(id, **SAMPLES[id])
     num_states, num_actions = mdp.available.shape
     value = jnp.linspace(-1.0, 2.0, num_states)
     native = backup(mdp, value)
@@ -134,13 +184,13 @@ def test_sticky_with_probability_zero_is_the_problem_itself(id):
 def test_makers_follow_the_precision_in_force():
     with jax.enable_x64(False):
         for id in ("catch", "garnet"):
-            mdp = envs.make(id, **SAMPLES[id])
+            mdp = made(id, **SAMPLES[id])
             assert {leaf.dtype.name for leaf in jax.tree.leaves(mdp)} == {"int32", "float32", "bool"}
 
 
 @pytest.mark.parametrize(("id", "parameters", "rows"), SIZES.values(), ids=list(SIZES))
 def test_number_of_states(id, parameters, rows):
-    assert envs.make(id, **parameters).prob.shape[0] == rows
+    assert made(id, **parameters).prob.shape[0] == rows
 
 
 @pytest.mark.parametrize(("id", "changes", "message"), REFUSED, ids=[f"{id}-{changes}" for id, changes, _ in REFUSED])
