@@ -1,4 +1,4 @@
-"""Every deterministic policy of the history enumerated: ground truth for any functional of the return, small horizons."""
+"""Every deterministic policy of the history enumerated: the truth about any functional of the return."""
 
 import functools
 import itertools

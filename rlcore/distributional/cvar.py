@@ -12,7 +12,8 @@ import numpy as np
 
 from rlcore.distributional.functionals import cvar, mean
 from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, upper_error
-from rlcore.distributional.stock import StockGrid, fitting_grid, return_range, reward_spacing, stock_grid
+from rlcore.distributional.search_grid import search_grid
+from rlcore.distributional.stock import StockGrid, return_range, reward_spacing
 from rlcore.distributional.stock_vi import StockSolution, stock_vi
 from rlcore.distributional.utility import TwoSlope, two_slope
 from rlcore.mdp import MDP
@@ -22,7 +23,7 @@ __all__ = ["CVaRCurve", "cvar_curve", "maximize_cvar", "maximize_mean_cvar"]
 
 
 class CVaRCurve(NamedTuple):
-    """The largest CVaR by level. value, stock: float[L]; curve: float[L, C], h at the nodes; solution: of the stocks."""
+    """The largest CVaR by level. value, stock: float[L]; curve: float[L, C], h at the nodes; solution: of stocks."""
 
     value: Float[Array, "L"]
     stock: Float[Array, "L"]
@@ -44,7 +45,7 @@ def _solve(problem: MDP, utility: TwoSlope, scale: Float[Array, "L"], grid: Stoc
         return _curves(problem, stock_vi(problem, utility, grid, tol=tol), scale)
     least, most = return_range(problem)
     if np.isfinite(least).all() or not np.isfinite(most).all():
-        return _curves(problem, stock_vi(problem, utility, fitting_grid(problem), tol=tol), scale)
+        return _curves(problem, stock_vi(problem, utility, search_grid(problem), tol=tol), scale)
     # costs without an end: h(c) <= -c + a_plus (c + most), so stocks beyond the root of the best h found cannot win
     spacing, largest = reward_spacing(problem), float(np.max(most))
     slope = float(jnp.max(scale) * utility.a_plus)
@@ -52,7 +53,7 @@ def _solve(problem: MDP, utility: TwoSlope, scale: Float[Array, "L"], grid: Stoc
         raise ValueError("grid: found None for the mean of returns without a lower bound, expected a grid")
     high = 64 * spacing
     while True:
-        rounded = fitting_grid(problem, spacing=spacing, high=high)
+        rounded = search_grid(problem, high=high)
         found = _curves(problem, stock_vi(problem, utility, rounded, tol=tol), scale)
         enough = (slope * max(largest, 0.0) - float(jnp.min(found.value))) / (1 - slope)
         if high >= enough:
@@ -65,7 +66,7 @@ def cvar_curve(
 ) -> CVaRCurve:
     """The largest CVaR of the return at many levels, from one stock programme.
 
-    Args: problem: an outcome list. levels: float[L] in (0, 1]. grid: the stocks, by default fitting ones; needed where
+    Args: problem: an outcome list. levels: float[L] in (0, 1]. grid: by default `search_grid`; needed where
       the problem is traced. tol: of the values of stocks, without a horizon.
     Returns: a `CVaRCurve`; its policy is optimal at a level when started at that level's stock.
     Raises: ValueError: levels outside (0, 1]. TypeError, ValueError: as `check_stock_problem`.
@@ -78,9 +79,7 @@ def cvar_curve(
     return _solve(problem, two_slope(0.0, 1.0), 1 / levels, grid, tol)
 
 
-def maximize_cvar(
-    problem: MDP, level: Number, grid: StockGrid | None = None, *, tol: float = 1e-10
-) -> RiskOptimum:
+def maximize_cvar(problem: MDP, level: Number, grid: StockGrid | None = None, *, tol: float = 1e-10) -> RiskOptimum:
     """The policy of the whole history with the largest CVaR of the return: the mean of its worst share `level`.
 
     Args:

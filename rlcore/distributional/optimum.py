@@ -2,16 +2,33 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from rlcore.distributional.lattice import NEAR
 from rlcore.distributional.laws import Law
 from rlcore.distributional.policy_law import PolicyLaw, policy_law
-from rlcore.distributional.stock import StockGrid, StockPolicy
-from rlcore.distributional.stock_vi import StockSolution
+from rlcore.distributional.stock import StockGrid, StockPolicy, return_range
+from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.utility import Shifted, Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number
 
-__all__ = ["RiskOptimum", "check_level", "evaluated", "initial_values", "rounding_error", "upper_error"]
+__all__ = [
+    "RiskOptimum",
+    "StartedSolution",
+    "check_level",
+    "evaluated",
+    "farthest",
+    "initial_values",
+    "interpolation_error",
+    "is_lossless",
+    "rounding_error",
+    "solve_at",
+    "solver_error",
+    "upper_error",
+]
 
 
 class RiskOptimum(NamedTuple):
@@ -49,7 +66,8 @@ def initial_values(problem: MDP, solution: StockSolution) -> Float[Array, "C"]:
 def rounding_error(problem: MDP, grid: StockGrid, slope: Number) -> float:
     """How far rounding stocks may move the optimal E f(c + G) from the true one, f having slopes of at most `slope`.
 
-    Args: problem, grid: with concrete arrays. Returns: a number, inf with discount 1, no horizon and a grid that rounds.
+    Args: problem, grid: with concrete arrays. Returns: a number, inf for a grid that rounds with discount 1
+      and no horizon.
     Source: derived: docs/proofs/distributional.md, T11. Cost: O(1).
     """
     if grid.rounding == "exact":
@@ -61,20 +79,31 @@ def rounding_error(problem: MDP, grid: StockGrid, slope: Number) -> float:
     return each * discount * (1 - (0 if horizon is None else discount**horizon)) / (1 - discount)
 
 
+def solver_error(problem: MDP, solution: StockSolution, *, monotone: bool) -> float:
+    """How far sweeps may have ended below the optimum of the rounded problem.
+
+    With discount 1 and no horizon nothing contracts. Sweeps then fall towards the optimum from above where no reward is
+    positive and f is nondecreasing; and where all returns are bounded, the optimum is at most what no sweep changes.
+
+    Args: problem: with concrete arrays. monotone: whether f is nondecreasing. Returns: a number >= 0, or inf.
+    Source: derived: docs/proofs/distributional.md, T4 and T15. Cost: that of `return_range`.
+    """
+    bound = float(solution.bound)
+    if np.isfinite(bound) or float(problem.discount) < 1:
+        return bound
+    costs = np.all(np.asarray(problem.reward)[np.asarray(problem.prob) > 0] <= 0)
+    bounded = float(solution.residual) == 0 and np.isfinite(return_range(problem)).all()
+    return 0.0 if (costs and monotone) or bounded else np.inf
+
+
 def upper_error(problem: MDP, grid: StockGrid, solution: StockSolution, slope: Number) -> float:
     """What the true optimum at a node may exceed the solution by, for a nondecreasing f of at most this slope.
 
-    With discount 1 and no horizon sweeps fall towards the optimum from above where no reward is positive.
-
-    Args: as in `rounding_error`. Returns: a number >= 0 or inf.
-    Source: derived: docs/proofs/distributional.md, T4 and T11. Cost: one pass over the outcomes.
+    Args: as in `rounding_error` and `solver_error`. Returns: a number >= 0, or inf.
+    Source: derived: docs/proofs/distributional.md, T11. Cost: that of `solver_error`.
     """
     rounded = 0.0 if grid.rounding == "ceil" else rounding_error(problem, grid, slope)
-    bound = float(solution.bound)
-    if not np.isfinite(bound):
-        costs = np.all(np.asarray(problem.reward)[np.asarray(problem.prob) > 0] <= 0)
-        bound = 0.0 if costs and float(problem.discount) == 1 else np.inf
-    return rounded + bound
+    return rounded + solver_error(problem, solution, monotone=True)
 
 
 def evaluated(problem: MDP, policy: StockPolicy, stock: Number, tol: float = 1e-10) -> PolicyLaw:
@@ -83,3 +112,47 @@ def evaluated(problem: MDP, policy: StockPolicy, stock: Number, tol: float = 1e-
     if problem.horizon is None and float(problem.discount) == 1 and float(found.remaining) > tol:
         return found._replace(error=found.error + np.inf)
     return found
+
+
+def is_lossless(problem: MDP, grid: StockGrid) -> bool:
+    """Whether all returns lie on the grid's lattice, so that stocks between nodes are shifted nodes. Cost: O(1)."""
+    return grid.rounding == "exact" and (grid.coordinates == "discounted" or float(problem.discount) == 1)
+
+
+def interpolation_error(problem: MDP, grid: StockGrid, slope: Number) -> float:
+    """How far a value read between nodes may be off beyond those of the nodes: 0 on a lossless grid. Cost: O(1)."""
+    return 0.0 if is_lossless(problem, grid) else float(slope) * float(grid.lattice.spacing) / 2
+
+
+def farthest(problem: MDP, grid: StockGrid) -> float:
+    """The greatest distance from 0 of a stock in the window, or of one that rounding made of it. Cost: O(1)."""
+    # a coin between two nodes may move the stock by a whole spacing
+    moved = 2 * rounding_error(problem, grid, 1.0)
+    return max(abs(float(grid.lattice.low)), abs(float(grid.lattice.high))) + moved
+
+
+class StartedSolution(NamedTuple):
+    """The optimum from one stock. value: float, E f(stock + G); start: where the policy starts; solution: of all."""
+
+    value: float
+    start: float
+    solution: StockSolution
+
+
+def solve_at(problem: MDP, utility: Utility, grid: StockGrid, stock: float, tol: float = 1e-10) -> StartedSolution:
+    """The optimal E f(stock + G) at any stock, from the initial law; a lossless grid is shifted, others interpolated.
+
+    Args: problem: with concrete arrays. utility: f, affine on both sides of 0 unless the stock is a node. stock: a host
+      number. tol: as in `stock_vi`.
+    Returns: a `StartedSolution`; `start` differs from `stock` by less than a spacing on a lossless grid.
+    Raises: as `check_stock_problem`. Source: derived: docs/proofs/distributional.md, T17. Cost: one `stock_vi`.
+    """
+    start = float(stock)
+    if is_lossless(problem, grid):
+        spacing = float(grid.lattice.spacing)
+        start = spacing * np.floor(stock / spacing + NEAR)
+        shift = max(stock - start, 0.0)
+        utility = Shifted(utility, jnp.asarray(0.0 if shift < 2 * NEAR * spacing else shift, problem.prob.dtype))
+    solution = stock_vi(problem, utility, grid, tol=tol)
+    at = jax.vmap(lambda state: stock_value(solution, utility, state, start))(jnp.arange(problem.initial.size))
+    return StartedSolution(float(jnp.sum(jnp.where(problem.initial > 0, problem.initial * at, 0))), start, solution)

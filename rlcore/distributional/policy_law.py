@@ -17,7 +17,7 @@ from rlcore.distributional.stock import StockPolicy, check_grid, discount_power,
 from rlcore.mdp import MDP, finite_horizon
 from rlcore.types import Array, Float, Int, Key, Number
 
-__all__ = ["PolicyLaw", "policy_law", "sample_returns"]
+__all__ = ["PolicyLaw", "policy_law", "return_spacing", "sample_returns"]
 
 # Numbers of mass that the default lattice may ask for, where returns lie on no lattice of their own.
 CELLS = 2**18
@@ -222,7 +222,7 @@ def _fitting(problem: MDP, policy: StockPolicy, steps: int, points: Lattice | No
     if not np.isfinite(least + most):
         least, most = partial_returns(finite_horizon(problem, steps))
     least, most, discount = min(least, 0.0), max(most, 0.0), float(problem.discount)
-    spacing = _own_spacing(problem)
+    spacing = return_spacing(problem)
     if points is not None:
         width = float(points.spacing)
         first, size = points.first, points.size
@@ -243,8 +243,8 @@ def _fitting(problem: MDP, policy: StockPolicy, steps: int, points: Lattice | No
     return lattice(least - out, most + out, spacing), True, enough
 
 
-def _own_spacing(problem: MDP) -> float | None:
-    """The spacing of a lattice that holds every discounted reward, or None."""
+def return_spacing(problem: MDP) -> float | None:
+    """The spacing of a lattice that holds every discounted reward, or None where there is none. Cost: one pass."""
     inverse = 1 / float(problem.discount)
     if inverse > 1 and (problem.horizon is None or abs(inverse - round(inverse)) > 1e-12):
         return None
