@@ -15,8 +15,8 @@ from typing import Any
 
 __all__ = ["list", "make"]
 
-# Modules whose families are tabular MDPs.
-PLAIN = ("catch", "chains", "garnet", "gridworlds", "minigrid")
+# Modules whose families are tabular MDPs, or an MDP with a vector of rewards beside it.
+PLAIN = ("catch", "catch_match", "chains", "garnet", "gridworlds", "minigrid", "risk", "targets", "vector_rewards")
 
 
 @functools.cache
@@ -43,7 +43,8 @@ def make(id: str, **parameters: Any) -> Any:
       id: one of `list()`.
       parameters: those of its maker, by name; `help(envs.chains.deep_sea)` and so on is the data sheet.
 
-    Returns: an rlcore problem: an `MDP` for plain ids.
+    Returns: an rlcore problem: an `MDP` for plain ids, with its vector rewards beside it for `hazards` and
+      `homeostasis`.
     Raises:
       ValueError: an unknown id (the nearest are suggested), or a parameter out of range.
       TypeError: a missing or unknown parameter, naming those accepted, or one of the wrong type.

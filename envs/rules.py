@@ -27,15 +27,16 @@ class Rules(NamedTuple):
     """An episodic problem as a program.
 
     start: the initial state, any hashable value.
-    outcomes: `outcomes(state, action)`, the outcomes of one step; their probabilities sum to 1.
-    num_actions: actions are 0, ..., num_actions - 1 in every state.
-    horizon: steps per episode.
+    outcomes: `outcomes(state, action)`, the outcomes of one step; their probabilities sum to 1. None at all where the
+      action is not available.
+    num_actions: actions are 0, ..., num_actions - 1.
+    horizon: steps per episode, or None where the rules end it.
     """
 
     start: Hashable
     outcomes: Callable[[Hashable, int], Iterable[Outcome]]
     num_actions: int
-    horizon: int
+    horizon: int | None
 
 
 class Table(NamedTuple):
@@ -45,6 +46,7 @@ class Table(NamedTuple):
     next_state: int32[S, A, B], the own row where the episode ends or the outcome is padding.
     prob, reward: float64[S, A, B], 0 in padding.
     terminal: bool[S, A, B], whether the outcome ends the episode.
+    available: bool[S, A], whether the action has outcomes.
     """
 
     states: list[Hashable]
@@ -52,6 +54,7 @@ class Table(NamedTuple):
     prob: np.ndarray
     reward: np.ndarray
     terminal: np.ndarray
+    available: np.ndarray
 
 
 def enumerate_states(rules: Rules, max_states: int = 1_000_000) -> Table:
@@ -90,11 +93,12 @@ def enumerate_states(rules: Rules, max_states: int = 1_000_000) -> Table:
         for slot, ((row, gain, ends), weight) in enumerate(merged.items()):
             next_state[*pair, slot], prob[*pair, slot] = row, weight
             reward[*pair, slot], terminal[*pair, slot] = gain, ends
-    return Table(states, next_state, prob, reward, terminal)
+    available = np.array([bool(merged) for merged in rows]).reshape(shape[:2])
+    return Table(states, next_state, prob, reward, terminal, available)
 
 
 def from_rules(rules: Rules, max_states: int = 1_000_000) -> MDP:
-    """The undiscounted finite-horizon MDP of some rules: `enumerate_states` behind rlcore's validating constructor.
+    """The undiscounted MDP of some rules: `enumerate_states` behind rlcore's validating constructor.
 
     Args:
       rules, max_states: as in `enumerate_states`.
@@ -109,6 +113,7 @@ def from_rules(rules: Rules, max_states: int = 1_000_000) -> MDP:
         table.prob,
         table.reward,
         terminal=table.terminal,
+        available=table.available,
         discount=1.0,
         horizon=rules.horizon,
         initial=np.eye(1, len(table.states))[0],

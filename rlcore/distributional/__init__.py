@@ -30,27 +30,46 @@ from rlcore.distributional.laws import (
 )
 from rlcore.distributional.metrics import cramer, wasserstein
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
+from rlcore.distributional.spectral_risk import SpectralSolution, maximize_spectral
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
+from rlcore.distributional.vector_law import VectorLaw, vector_law
+from rlcore.distributional.vector_stock import (
+    VectorPolicy,
+    VectorSolution,
+    vector_evaluation,
+    vector_grids,
+    vector_policy_action,
+    vector_stock_vi,
+    vector_value,
+)
+from rlcore.distributional.vector_utility import Constrained, NormDrive, constrained, norm_drive
 
 __all__ = [
     "Categorical",
+    "Constrained",
     "Custom",
     "DistSolution",
     "Lattice",
     "Law",
     "LawEvaluation",
+    "NormDrive",
     "Power",
     "Quantiles",
     "Reach",
+    "SpectralSolution",
     "StockGrid",
     "StockPolicy",
     "StockSolution",
     "TwoSlope",
+    "VectorLaw",
+    "VectorPolicy",
+    "VectorSolution",
     "almost_surely_nonnegative",
     "categorical_law",
     "check_law",
+    "constrained",
     "cramer",
     "cvar",
     "dist_pi",
@@ -64,8 +83,10 @@ __all__ = [
     "from_stop_loss",
     "lattice",
     "law_evaluation",
+    "maximize_spectral",
     "mean",
     "merge",
+    "norm_drive",
     "optimistic_cvar",
     "policy_action",
     "project_categorical",
@@ -81,5 +102,11 @@ __all__ = [
     "two_slope",
     "value_at_risk",
     "variance",
+    "vector_evaluation",
+    "vector_grids",
+    "vector_law",
+    "vector_policy_action",
+    "vector_stock_vi",
+    "vector_value",
     "wasserstein",
 ]

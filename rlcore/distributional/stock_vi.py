@@ -57,6 +57,11 @@ def arrivals(reward: Float[Array, "*S A B"], grid: StockGrid, discount: Number, 
     return Arrivals(stock, round_stock(grid, stock))
 
 
+def _between(lower, upper, weight):
+    # a neighbour of weight 0 may be NaN
+    return lower + weight * jnp.where(weight > 0, upper - lower, 0)
+
+
 def _outcomes(problem: MDP, utility: Utility, grid: StockGrid, value: StockValue, kernel, going: Arrivals, t, last):
     """Q[..., A, C] of some states, before unavailable actions are masked."""
     next_state, prob, _, terminal = kernel
@@ -65,7 +70,7 @@ def _outcomes(problem: MDP, utility: Utility, grid: StockGrid, value: StockValue
     flat = value.value.reshape(-1)
     lower = flat.at[row].get(mode="promise_in_bounds")
     upper = flat.at[row + 1].get(mode="promise_in_bounds")
-    inside = lower + going.at.weight * (upper - lower)
+    inside = _between(lower, upper, going.at.weight)
     if tails is None:
         beyond = jnp.full_like(inside, jnp.nan)
     else:
@@ -236,7 +241,7 @@ def _unlimited(problem, utility, grid, start, tol, key, max_steps, tie_rule):
 
 
 def stock_value(
-    solution: StockSolution, utility: Utility, state: Int[Array, ""], stock: Number, t: int = 0
+    solution: StockSolution, utility: Utility, state: Int[Array, ""] | int, stock: Number, t: int = 0
 ) -> Float[Array, ""]:
     """The value of a state at any stock: interpolated between nodes, exact outside the window.
 
@@ -249,7 +254,7 @@ def stock_value(
         value = StockValue(value.value[t], value.below[t], value.above[t])
     at = place(grid.lattice, stock)
     row = value.value[state]
-    inside = row[at.index] + at.weight * (row[at.index + 1] - row[at.index])
+    inside = _between(row[at.index], row[at.index + 1], at.weight)
     tails = utility.tails()
     if tails is None:
         return jnp.where(at.below | at.above, jnp.nan, inside)

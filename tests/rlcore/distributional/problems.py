@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional import policy_action
@@ -46,7 +47,7 @@ def law_of_policy(problem, policy, state, stock, t=0) -> list[tuple[float, float
     if t == problem.horizon:
         return [(0.0, 1.0)]
     discount, pairs = float(problem.discount), []
-    action = int(policy_action(policy, np.int32(state), stock, t))
+    action = int(policy_action(policy, jnp.asarray(state), stock, t))
     for next_state, prob, reward, ended in outcomes_of(problem, state, action):
         after = [(0.0, 1.0)]
         if not ended:

@@ -45,6 +45,7 @@ def test_the_gathering_backup_is_the_scattering_projection(rounding):
     curve = to_stop_loss(representation.points, pmf)
     for _ in range(6):
         curve, pmf = both(curve, pmf)
+        assert np.all(curve[..., 0] == 0)
     np.testing.assert_allclose(from_stop_loss(representation.points, curve), pmf, atol=1e-11)
 
 
