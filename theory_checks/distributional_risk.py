@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.claims import Bound, Falsifier, identity, statement
 from rlcore.distributional import (
@@ -90,7 +91,7 @@ def split_instance(key):
     return instance._replace(start=instance.start._replace(problem=problem), level=0.56 + 0.08 * numbers[1])
 
 
-LEVELS = jnp.linspace(0.0, 1.0, 33)
+LEVELS = np.linspace(0.0, 1.0, 33)
 
 
 def split(chance, reward, later, level):

@@ -22,7 +22,7 @@ class Lattice:
     spacing, so it is a point wherever the ends allow.
     """
 
-    spacing: Array
+    spacing: Array | np.ndarray
     first: int = static()
     size: int = static()
 
@@ -62,7 +62,8 @@ def lattice(low: float | int, high: float | int, spacing: float | int) -> Lattic
     last = max(int(np.ceil(high / spacing - NEAR)), first + 1)
     if last - first >= 2**31 - 1:
         raise ValueError(f"spacing: found {last - first + 1} points, expected fewer than 2^31: a wider spacing")
-    return Lattice(jnp.asarray(spacing, jnp.result_type(float)), first, last - first + 1)
+    # on the host: a lattice at the top of a module must not start a device
+    return Lattice(np.asarray(spacing, jnp.result_type(float)), first, last - first + 1)
 
 
 class Place(NamedTuple):
