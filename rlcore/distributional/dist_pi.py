@@ -5,17 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from rlcore.distributional.dist_vi import (
-    DistSolution,
+from rlcore.distributional.dist_vi import DistSolution, solution_of
+from rlcore.distributional.evaluation import check_policy, choice_of, laws_of_choice, same_grid
+from rlcore.distributional.law_backup import law_backup, mark_unknown, scores, worth, zero_laws
+from rlcore.distributional.objective import (
+    Functional,
     best_value,
-    bind,
     change_of_value,
     check_functional,
     enough_change,
-    solution_of,
+    functional_tree,
 )
-from rlcore.distributional.evaluation import check_policy, choice_of, laws_of_choice, same_grid
-from rlcore.distributional.law_backup import Functional, law_backup, mark_unknown, scores, worth, zero_laws
 from rlcore.distributional.representations import Representation
 from rlcore.distributional.stock import StockGrid, StockPolicy, break_ties, tied_actions
 from rlcore.mdp import MDP
@@ -35,6 +35,7 @@ def dist_pi(
     tol: Number = 1e-10,
     max_steps: int = 1000,
     homogeneous: bool | None = None,
+    shifts: bool | None = None,
 ) -> DistSolution:
     """Policy iteration by laws of the return: evaluate, score K(c + reward + discount G') of every action, improve.
 
@@ -43,7 +44,7 @@ def dist_pi(
 
     Args:
       problem: an outcome list without a horizon; with one, `dist_vi` is exact in one pass.
-      functional, grid, representation, homogeneous: as in `dist_vi`.
+      functional, grid, representation, homogeneous, shifts: as in `dist_vi`.
       policy: to start from, on `grid`; by default the first available action everywhere.
       eval_steps: sweeps of each evaluation, which goes on from the last laws; 1 is value iteration with sticky ties.
         None: sweeps to tol / 4, 10 000 at most.
@@ -58,7 +59,7 @@ def dist_pi(
         raise ValueError(f"problem: found horizon {problem.horizon}, expected none: dist_vi is exact in one pass")
     if eval_steps is not None and eval_steps < 1:
         raise ValueError(f"eval_steps: found {eval_steps}, expected None or a number >= 1")
-    check_functional(problem, functional, grid, homogeneous)
+    check_functional(problem, functional, grid, homogeneous, shifts)
     if policy is None:
         first = jnp.argmax(problem.available, axis=-1).astype(jnp.int32)
         choice = jnp.broadcast_to(first[:, None], (first.shape[0], grid.lattice.size + 2))
@@ -68,7 +69,14 @@ def dist_pi(
             raise ValueError("policy: found one on another grid, expected the grid of this call")
         choice = choice_of(policy).astype(jnp.int32)
     return _dist_pi(
-        problem, bind(functional), grid, representation, choice, tol, eval_steps=eval_steps, max_steps=max_steps
+        problem,
+        functional_tree(functional, shifts),
+        grid,
+        representation,
+        choice,
+        tol,
+        eval_steps=eval_steps,
+        max_steps=max_steps,
     )
 
 

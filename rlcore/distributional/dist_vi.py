@@ -5,34 +5,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rlcore.distributional.functionals import orders_alike
-from rlcore.distributional.law_backup import Functional, law_backup, mark_unknown, scores, worth, zero_laws
-from rlcore.distributional.representations import Representation
-from rlcore.distributional.stock import (
-    StockGrid,
-    StockPolicy,
-    StockValue,
-    break_ties,
-    check_stock_problem,
-    scale_factor,
-    tied_actions,
+from rlcore.distributional.law_backup import law_backup, mark_unknown, scores, worth, zero_laws
+from rlcore.distributional.objective import (
+    Functional,
+    change_of_value,
+    check_functional,
+    enough_change,
+    functional_tree,
 )
-from rlcore.distributional.utility import Custom, Utility
+from rlcore.distributional.representations import Representation
+from rlcore.distributional.stock import StockGrid, StockPolicy, StockValue, break_ties, tied_actions
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number, RandomKey
 
-__all__ = [
-    "DistSolution",
-    "best_value",
-    "bind",
-    "change_of_value",
-    "check_functional",
-    "dist_vi",
-    "enough_change",
-    "solution_of",
-]
+__all__ = ["DistSolution", "dist_vi", "solution_of"]
 
 TIE_RULES = ("first", "last", "random", "average")
 
@@ -40,11 +27,12 @@ TIE_RULES = ("first", "last", "random", "average")
 class DistSolution(NamedTuple):
     """What `dist_vi` and `dist_pi` return.
 
-    value: `StockValue`, what `laws` are worth: K(c + G) at the nodes, the mean return on the sides; with a horizon of
-    every step, as in `StockSolution`. laws: float[S, C, N] of the return without the stock, probabilities on a lattice
-    or quantiles; below, above: float[S, N], laws outside the window. With a horizon laws are those of step 0. policy:
-    greedy with respect to `laws`, with a horizon to those of the next step. steps: int32[], sweeps, or improvements.
-    residual: float[], the last change of the value or, of `dist_pi`, what the best action would change.
+    value: `StockValue`, what `laws` are worth: K(c + G) at the nodes; on the sides the mean return for a utility, K(G)
+    for a function of laws; with a horizon at every step, as in `StockSolution`. laws: float[S, C, N] of the return
+    without the stock, probabilities on a lattice or quantiles; below, above: float[S, N], laws outside the window. With
+    a horizon laws are those of step 0. policy: greedy with respect to `laws`, with a horizon to those of the next step.
+    steps: int32[], sweeps, or improvements. residual: float[], the last change of the value or, of `dist_pi`, what the
+    best action would change.
     """
 
     value: StockValue
@@ -54,69 +42,6 @@ class DistSolution(NamedTuple):
     policy: StockPolicy
     steps: Int[Array, ""]
     residual: Float[Array, ""]
-
-
-def check_functional(problem: MDP, functional: Functional, grid: StockGrid, homogeneous: bool | None) -> None:
-    """Refuse, on the host, what a distributional programme cannot keep consistent over steps.
-
-    Raises: ValueError: a functional of laws that is not known to order them alike at every scale, at a discount below 1
-      in stock coordinates; and all that `check_stock_problem` raises.
-    """
-    if isinstance(functional, Utility):
-        if homogeneous is not None:
-            raise ValueError("homogeneous: found a promise for a utility, expected none: its field `degree` tells")
-        check_stock_problem(problem, functional, grid)
-        return
-    if not callable(functional):
-        raise ValueError(f"functional: found {type(functional).__name__}, expected a utility or a function of a Law")
-    promised = orders_alike(functional) if homogeneous is None else homogeneous
-    discounted = not isinstance(problem.discount, jax.core.Tracer) and float(problem.discount) < 1
-    if discounted and grid.coordinates == "stock" and not promised:
-        name = getattr(getattr(functional, "func", functional), "__name__", type(functional).__name__)
-        raise ValueError(
-            f"functional: found {name} at discount {float(problem.discount)}, not known to order the laws of "
-            "discount X and discount Y as those of X and Y, expected one that does (cvar, essential_infimum, "
-            "two_slope): promise it by homogeneous=True, or use the coordinates 'discounted' with a horizon"
-        )
-    check_stock_problem(problem, Custom(functional, 1.0), grid)
-
-
-def bind(functional: Functional) -> Functional:
-    """A functional as a pytree: numbers bound by `functools.partial` are traced, so that others need no new program."""
-    if isinstance(functional, Utility):
-        return functional
-    if isinstance(functional, functools.partial):
-        bound = jax.tree.leaves((functional.args, functional.keywords))
-        if all(isinstance(x, float | int | np.ndarray | np.number | jax.Array) for x in bound):
-            return jax.tree_util.Partial(functional.func, *functional.args, **functional.keywords)
-    return jax.tree_util.Partial(functional)
-
-
-def enough_change(problem: MDP, functional: Functional, grid: StockGrid, tol: Number) -> Array:
-    """The change of the value at which sweeps stop: tol (1 - scale) / (2 scale), or tol where nothing contracts."""
-    utility = functional if isinstance(functional, Utility) else Custom(functional, 1.0)
-    scale = jnp.asarray(scale_factor(grid, utility, problem.discount), problem.reward.dtype)
-    return jnp.where(scale < 1, tol * (1 - scale) / (2 * scale), tol)
-
-
-def best_value(functional: Functional, q: Float[Array, "S R A"]) -> StockValue:
-    """The values of the best actions, from scores. Cost: the size of q."""
-    best = jnp.max(q, axis=-1)
-    tails = functional.tails() if isinstance(functional, Utility) else None
-    signs = (1, 1) if tails is None else (jnp.where(slope < 0, -1, 1) for slope in tails.slope)
-    below, above = (sign * side for sign, side in zip(signs, (best[:, -2], best[:, -1]), strict=True))
-    return StockValue(best[:, :-2], below, above)
-
-
-def change_of_value(functional: Functional, new: StockValue, old: StockValue) -> Float[Array, ""]:
-    """The greatest change at a node or, times the slope there, of a mean return on the sides."""
-    change = jnp.max(jnp.abs(new.value - old.value))
-    tails = functional.tails() if isinstance(functional, Utility) else None
-    if tails is None:
-        return change
-    for slope, a, b in zip(tails.slope, new[1:], old[1:], strict=True):
-        change = jnp.maximum(change, jnp.where(slope == 0, 0, jnp.abs(slope)) * jnp.max(jnp.abs(a - b)))
-    return change
 
 
 def solution_of(
@@ -140,6 +65,7 @@ def dist_vi(
     tie_rule: str = "first",
     key: RandomKey = None,
     homogeneous: bool | None = None,
+    shifts: bool | None = None,
 ) -> DistSolution:
     """Laws of the return by dynamic programming: each sweep scores K(c + reward + discount G'), then projects the best.
 
@@ -156,15 +82,15 @@ def dist_vi(
     Args:
       problem: an outcome list.
       functional: a utility f, for K = E f(c + G), or a function of the `Law` of c + G, such as
-        `functools.partial(cvar, level=0.5)`. Nothing is known of the latter outside the window: nodes whose paths leave
-        it get NaN with a horizon, and without one a window they leave is refused.
+        `functools.partial(cvar, level=0.5)`.
       grid: the stocks. representation: `Categorical(lattice)` or `Quantiles(size)`.
       tol: float[], of the value. num_steps: exactly this many sweeps instead. max_steps: at most this many. All three
         without a horizon.
       tie_rule: "first", "last", "random" (needs `key`, drawn anew every sweep) or "average": the mean of the laws of
         all tied actions, of which the policy names the first. Tied is within 1e-12 (1 + |best|).
-      homogeneous: the promise that a function of laws orders the laws of g X alike for every g > 0; by default what is
-        known of the functionals of this package.
+      homogeneous, shifts: promises that a function of laws orders those of g X alike for every g > 0, and those of
+        c + X for every c; by default what is known of the functionals of this package. Without the second nothing is
+        known outside the window: nodes whose paths leave it get NaN with a horizon, and without one it is refused.
 
     Returns: a `DistSolution`.
     Raises: as `check_stock_problem`, where the arguments are concrete; ValueError for a functional that is not
@@ -178,12 +104,13 @@ def dist_vi(
         raise ValueError(f"tie_rule: found {tie_rule!r}, expected one of {', '.join(TIE_RULES)}")
     if tie_rule == "random" and key is None:
         raise ValueError("key: found None, expected a key for tie_rule 'random'")
-    check_functional(problem, functional, grid, homogeneous)
+    check_functional(problem, functional, grid, homogeneous, shifts)
     if num_steps is not None:
         if problem.horizon is not None:
             raise ValueError(f"num_steps: found {num_steps} with horizon {problem.horizon}, expected None: it counts")
         tol, max_steps = -1.0, num_steps
-    return _dist_vi(problem, bind(functional), grid, representation, tol, key, max_steps=max_steps, tie_rule=tie_rule)
+    functional = functional_tree(functional, shifts)
+    return _dist_vi(problem, functional, grid, representation, tol, key, max_steps=max_steps, tie_rule=tie_rule)
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps", "tie_rule"))

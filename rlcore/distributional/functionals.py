@@ -21,6 +21,7 @@ __all__ = [
     "mean",
     "optimistic_cvar",
     "orders_alike",
+    "shifts_alike",
     "spectral",
     "value_at_risk",
     "variance",
@@ -123,20 +124,10 @@ def almost_surely_nonnegative(law: Law) -> Float[Array, ""]:
     return (essential_infimum(law) >= -ROUNDING).astype(law.values.dtype)
 
 
-# K(X) >= K(Y) implies K(g X) >= K(g Y) for every g > 0.
-INDIFFERENT = frozenset(
-    {
-        almost_surely_nonnegative,
-        cvar,
-        essential_infimum,
-        expectile,
-        mean,
-        optimistic_cvar,
-        spectral,
-        value_at_risk,
-        variance,
-    }
-)
+# K(X) >= K(Y) implies K(g X) >= K(g Y) for every g > 0, and K(c + X) >= K(c + Y) for every c.
+BOTH = frozenset({cvar, essential_infimum, expectile, mean, optimistic_cvar, spectral, value_at_risk, variance})
+SCALES = BOTH | {almost_surely_nonnegative}
+SHIFTS = BOTH | {entropic}
 
 
 def orders_alike(functional: Callable) -> bool:
@@ -144,4 +135,12 @@ def orders_alike(functional: Callable) -> bool:
 
     Returns: False where it does not (entropic) or where that is not known here. Cost: O(1).
     """
-    return getattr(functional, "func", functional) in INDIFFERENT
+    return getattr(functional, "func", functional) in SCALES
+
+
+def shifts_alike(functional: Callable) -> bool:
+    """Whether a functional of this module, bound to parameters or not, orders laws alike after every shift.
+
+    Returns: False where it does not (almost_surely_nonnegative) or where that is not known here. Cost: O(1).
+    """
+    return getattr(functional, "func", functional) in SHIFTS

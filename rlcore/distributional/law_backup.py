@@ -7,7 +7,6 @@ its value whatever the rounding; on the sides, where utilities are affine, and a
 
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 
 from rlcore.distributional.functionals import expected_utility, mean
 from rlcore.distributional.laws import Law
+from rlcore.distributional.objective import Functional, sides
 from rlcore.distributional.representations import Mixture, Representation, mixture_law
 from rlcore.distributional.stock import StockGrid, StockValue, discount_power, next_stock, round_stock
 from rlcore.distributional.stock_vi import stock_backup
@@ -33,8 +33,6 @@ __all__ = [
     "worth",
     "zero_laws",
 ]
-
-Functional = Utility | Callable[[Law], Array]
 
 # Numbers that one piece of the states may hold at a time: on a CPU what fits its cache, elsewhere what fills it.
 PIECE_CPU, PIECE = 2**18, 2**26
@@ -177,10 +175,6 @@ def law_backup(
     return _by_state(of_state, (_kernel(problem), choice), rows.shape[0] * outcomes * representation.size)
 
 
-def _is_affine(functional: Functional) -> bool:
-    return isinstance(functional, Utility) and functional.tails() is not None
-
-
 def _score(functional: Functional, law: Law) -> Float[Array, ""]:
     # functionals need not keep NaN
     unknown = jnp.any(jnp.isnan(jnp.where(law.probs == 0, 0, law.values * law.probs)))
@@ -209,24 +203,27 @@ def worth(
     discount: Number,
     t: Number = 0,
 ) -> StockValue:
-    """What the kept laws are worth: K(c + G) at the nodes, and the mean return on the sides.
+    """What the kept laws are worth: K(c + G) at the nodes, and what counts on the sides.
 
     Args: functional: a utility f, for K = E f, or a function of a `Law`; t: int[], the step of these laws.
-    Returns: the values; NaN on the sides of anything but a utility with affine tails.
+    Returns: the values; on the sides the mean return where a utility is affine, K(G) of a function of laws that orders
+      them alike after every shift, else NaN.
     Cost: the functional, S C times.
     """
     scale = stock_scale(grid, discount, t)
     size = grid.lattice.size
-    affine = _is_affine(functional)
+    kind = sides(functional)
 
     def of_state(kept):
         law = representation.law(kept, exact=isinstance(functional, Utility))
+        outside = Law(*(x[size:] for x in law))
         inside = _scored(functional, Law(*(x[:size] for x in law)), grid.nodes.astype(kept.dtype), scale)
-        sides = jax.vmap(mean)(Law(*(x[size:] for x in law)))
-        return inside, sides if affine else jnp.full_like(sides, jnp.nan)
+        if kind == "shifted":
+            return inside, _scored(functional, outside, jnp.zeros(2, kept.dtype), scale)
+        return inside, jax.vmap(mean)(outside) if kind == "affine" else jnp.full(2, jnp.nan, kept.dtype)
 
-    value, sides = _by_state(of_state, table, table.shape[1] * table.shape[2])
-    return StockValue(value, sides[:, 0], sides[:, 1])
+    value, beyond = _by_state(of_state, table, table.shape[1] * table.shape[2])
+    return StockValue(value, beyond[:, 0], beyond[:, 1])
 
 
 def scores(
@@ -245,7 +242,7 @@ def scores(
     Args: table, value: kept laws of the next step and what they are worth. A utility reads `value` alone: E f of a
       mixture is the mixture of its values.
     Returns: float[S, C + 2, A]; the rows of the sides hold what is maximised there (the signed mean, for a utility with
-      affine tails). NaN where nothing is known.
+      affine tails; K at stock 0 for a function of laws). NaN where nothing is known.
     Source: derived: docs/proofs/distributional.md, T9 and T14. Cost: 2 S A B C reads for a utility, else the functional
       of S A C laws of M N atoms.
     """
@@ -256,17 +253,20 @@ def scores(
     num_actions, outcomes = now.prob.shape[-2:]
     size = grid.lattice.size
     flat = table.reshape(-1, representation.size)
-    nodes = jnp.broadcast_to(grid.nodes.astype(table.dtype)[:, None], (size, num_actions))
-    rows = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[:, None], (size, num_actions))
+    # the sides are scored at stock 0
+    nodes = jnp.concatenate([grid.nodes, jnp.zeros(2, grid.nodes.dtype)]).astype(table.dtype)
+    nodes = jnp.broadcast_to(nodes[:, None], (size + 2, num_actions))
+    rows = jnp.broadcast_to(jnp.arange(size + 2, dtype=jnp.int32)[:, None], nodes.shape)
     scale = stock_scale(grid, now.discount, t)
 
     def of_state(kernel):
-        kernel = tuple(jnp.broadcast_to(x, (size, *x.shape)) for x in kernel)
+        kernel = tuple(jnp.broadcast_to(x, (size + 2, *x.shape)) for x in kernel)
         mixture = _mixture(kernel, rows, grid, now.discount, t, last, True)
         return _scored(functional, mixture_law(representation, flat, mixture, now.discount), nodes, scale)
 
     q = _by_state(of_state, _kernel(now), size * num_actions * outcomes * 2 * representation.size)
-    q = jnp.concatenate([q, jnp.zeros((q.shape[0], 2, num_actions), q.dtype)], axis=1)
+    if sides(functional) == "unknown":
+        q = q.at[:, size:].set(0)
     return jnp.where(now.available[:, None], q, -jnp.inf)
 
 
@@ -284,11 +284,11 @@ def zero_laws(problem: MDP, grid: StockGrid, representation: Representation) -> 
 def mark_unknown(
     functional: Functional, table: Float[Array, "S R N"], q: Float[Array, "S R A"] | None = None
 ) -> Float[Array, "S R N"]:
-    """NaN for laws of which the functional cannot tell: the sides unless it is affine there, rows of NaN scores.
+    """NaN for laws of which the functional cannot tell: the sides where it is unknown there, rows of NaN scores.
 
     Cost: the size of the table.
     """
     unknown = jnp.zeros(table.shape[:2], bool) if q is None else jnp.any(jnp.isnan(q), axis=-1)
-    if not _is_affine(functional):
+    if sides(functional) == "unknown":
         unknown = unknown | (jnp.arange(table.shape[1]) >= table.shape[1] - 2)[None]
     return jnp.where(unknown[..., None], jnp.nan, table)

@@ -92,8 +92,8 @@ def project_quantile(law: Law, size: int, which: str = "middle") -> Float[Array,
 
     Args:
       law: N atoms. size: int, static.
-      which: "middle" takes the quantiles of levels (2 i + 1) / (2 size); "low" those of i / size (the essential infimum
-        for i = 0), "high" those of (i + 1) / size: first-order stochastic dominance low <= law <= high.
+      which: "middle" takes the quantiles of levels (2 i + 1) / (2 size); "low" those just above i / size (the essential
+        infimum for i = 0), "high" those of (i + 1) / size: first-order stochastic dominance low <= law <= high.
 
     Returns: float[size], increasing. Raises: ValueError for an unknown word.
     Source: Dabney et al. (2018), arXiv 1710.10044, for "middle"; derived: docs/proofs/distributional.md, T12.
@@ -108,7 +108,9 @@ def project_quantile(law: Law, size: int, which: str = "middle") -> Float[Array,
     total = jnp.cumsum(law.probs[order])
     total = total / total[-1]
     levels = (jnp.arange(size, dtype=total.dtype) + shift) / size
-    at = jnp.searchsorted(total, jnp.maximum(levels - ROUNDING, 0))
+    # "low" looks just above its level, else at a jump it would fall an atom too far, anew at every backup
+    levels = jnp.where(levels > 0, levels + (ROUNDING if which == "low" else -ROUNDING), 0)
+    at = jnp.searchsorted(total, levels)
     return law.values[order][jnp.minimum(at, (jnp.sum(law.probs > 0) - 1).astype(at.dtype))]
 
 

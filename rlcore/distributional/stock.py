@@ -112,7 +112,7 @@ def mean_factor(grid: StockGrid, discount: Number, t: Number = 0) -> Number:
     return discount_power(discount, t) * discount if grid.coordinates == "discounted" else jnp.ones_like(discount)
 
 
-def round_stock(grid: StockGrid, stock: Float[Array, "..."]) -> Place:
+def round_stock(grid: StockGrid, stock: Number | Float[Array, "..."]) -> Place:
     """The nodes that stand for a stock: `weight` on the upper one, 0 or 1 unless the grid interpolates.
 
     Args: stock: float[...]. Returns: a `Place` on the grid's lattice. Cost: O(size of stock).
@@ -169,7 +169,8 @@ def reward_spacing(problem: MDP, digits: int = 9) -> float:
     if np.any(np.abs(whole) >= 2**62):
         raise ValueError(f"reward: found {np.max(np.abs(reward))}, expected numbers below {2**62 / 10.0**digits:.3g}")
     step = int(np.gcd.reduce(np.unique(np.abs(whole)).astype(np.int64), initial=0))
-    if step == 1 and np.any(np.abs(whole - reward * 10.0**digits) > 1e-3):
+    exact = reward * 10.0**digits
+    if np.any(np.abs(whole - exact) > np.maximum(1e-3, 4 * np.finfo(float).eps * np.abs(exact))):
         raise ValueError(f"reward: found no common divisor to {digits} decimals: use a grid that rounds, not 'exact'")
     return step / 10.0**digits if step else 1.0
 

@@ -23,7 +23,7 @@ from rlcore.distributional import (
     value_at_risk,
     variance,
 )
-from rlcore.distributional.functionals import orders_alike
+from rlcore.distributional.functionals import orders_alike, shifts_alike
 from tests.rlcore.distributional.test_laws import LAWS, ROUNDING
 
 LEVELS = jnp.asarray(np.random.default_rng(2).uniform(0.05, 0.95, 200))
@@ -117,7 +117,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_which_functionals_order_laws_alike_at_every_scale(name):
+def test_which_functionals_order_laws_alike_at_every_scale_and_after_every_shift(name):
     functional = CASES[name]
     ranks = every(functional)
     scaled = every(lambda law: functional(Law(0.25 * law.values, law.probs)))
@@ -125,7 +125,10 @@ def test_which_functionals_order_laws_alike_at_every_scale(name):
     # an order that is clear at one scale, by more than rounding, is not reversed or lost at the other
     kept = np.all(after[gap > 1e-9] > 0)
     assert kept == orders_alike(functional) == (name != "entropic")
+    shifted = every(lambda law: functional(Law(law.values - 1.5, law.probs)))
+    kept = np.all((shifted[:, None] - shifted[None])[gap > 1e-9] > 0)
+    assert kept == shifts_alike(functional) == (name != "almost_surely_nonnegative")
 
 
 def test_an_unknown_function_is_not_taken_to_order_laws_alike():
-    assert not orders_alike(lambda law: mean(law))
+    assert not orders_alike(lambda law: mean(law)) and not shifts_alike(lambda law: mean(law))
