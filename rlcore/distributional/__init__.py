@@ -1,5 +1,7 @@
 """Return distributions: stock-augmented dynamic programming, exact laws, risk and target objectives."""
 
+from rlcore.distributional.bracket import Bracket, bracket
+from rlcore.distributional.brute_force import PolicyLaws, brute_force_laws, distinct_laws
 from rlcore.distributional.dist_pi import dist_pi
 from rlcore.distributional.dist_vi import DistSolution, dist_vi
 from rlcore.distributional.evaluation import LawEvaluation, law_evaluation, stock_evaluation
@@ -28,33 +30,51 @@ from rlcore.distributional.laws import (
     quantile_law,
     to_stop_loss,
 )
+from rlcore.distributional.max_cvar import CVaRCurve, cvar_curve, maximize_cvar, maximize_mean_cvar
+from rlcore.distributional.max_expectile import maximize_expectile, maximize_omega
+from rlcore.distributional.max_optimistic_cvar import CoinOptimum, maximize_optimistic_cvar
 from rlcore.distributional.metrics import cramer, wasserstein
+from rlcore.distributional.min_variance import minimize_variance
+from rlcore.distributional.optimum import RiskOptimum
+from rlcore.distributional.policy_law import PolicyLaw, policy_law, sample_returns
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
+from rlcore.distributional.search_grid import search_grid
 from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.targets import maximize_probability, maximize_value_at_risk, minimize_distance
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope
 
 __all__ = [
+    "Bracket",
+    "CVaRCurve",
     "Categorical",
+    "CoinOptimum",
     "Custom",
     "DistSolution",
     "Lattice",
     "Law",
     "LawEvaluation",
+    "PolicyLaw",
+    "PolicyLaws",
     "Power",
     "Quantiles",
     "Reach",
+    "RiskOptimum",
     "StockGrid",
     "StockPolicy",
     "StockSolution",
     "TwoSlope",
     "almost_surely_nonnegative",
+    "bracket",
+    "brute_force_laws",
     "categorical_law",
     "check_law",
     "cramer",
     "cvar",
+    "cvar_curve",
     "dist_pi",
     "dist_vi",
+    "distinct_laws",
     "entropic",
     "essential_infimum",
     "expected_utility",
@@ -64,14 +84,26 @@ __all__ = [
     "from_stop_loss",
     "lattice",
     "law_evaluation",
+    "maximize_cvar",
+    "maximize_expectile",
+    "maximize_mean_cvar",
+    "maximize_omega",
+    "maximize_optimistic_cvar",
+    "maximize_probability",
+    "maximize_value_at_risk",
     "mean",
     "merge",
+    "minimize_distance",
+    "minimize_variance",
     "optimistic_cvar",
     "policy_action",
+    "policy_law",
     "project_categorical",
     "project_quantile",
     "quantile_law",
     "return_range",
+    "sample_returns",
+    "search_grid",
     "spectral",
     "stock_evaluation",
     "stock_grid",

@@ -177,7 +177,7 @@ def fitting_lattice(problem: MDP, grid: StockGrid, *, refine: int = 1) -> Lattic
         # each step may round the stock, and on the sides and at the end an atom off the lattice
         aligned = np.all(np.abs(reward / spacing - np.rint(reward / spacing)) <= 1e-9)
         slack = off + (0.0 if aligned else spacing / refine)
-        least, most = _partial_returns(problem)
+        least, most = partial_returns(problem)
         more = 0.0 if slack == 0 else np.inf if horizon is None else slack * horizon
         ends = [least - more, most + more]
     if not np.all(np.isfinite(ends)):
@@ -187,7 +187,7 @@ def fitting_lattice(problem: MDP, grid: StockGrid, *, refine: int = 1) -> Lattic
     return lattice(low, high, spacing / refine)
 
 
-def _partial_returns(problem: MDP) -> tuple[float, float]:
+def partial_returns(problem: MDP) -> tuple[float, float]:
     """The least and the greatest sum of rewards of a path that may stop at any step."""
     stop = dict(next_state=0, prob=1.0, reward=0.0, terminal=True)
     kernel = {

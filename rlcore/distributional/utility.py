@@ -14,7 +14,7 @@ import numpy as np
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number
 
-__all__ = ["Custom", "Power", "Reach", "Tails", "TwoSlope", "Utility", "two_slope"]
+__all__ = ["Custom", "Power", "Reach", "Shifted", "Tails", "TwoSlope", "Utility", "two_slope"]
 
 
 class Tails(NamedTuple):
@@ -130,3 +130,26 @@ class Custom:
     def tails(self) -> None:
         """None: nothing is known outside the window."""
         return None
+
+
+@pytree
+class Shifted:
+    """f(x + shift): stocks between the nodes of an exact grid, for discount 1 or the coordinates "discounted".
+
+    utility: f. shift: float[] in [0, spacing of the grid). Its sides are right on that grid, where x < 0 is at most
+    minus the spacing.
+    """
+
+    utility: Utility
+    shift: Array
+
+    degree = None
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """f(x + shift). Cost: that of f."""
+        return self.utility(x + self.shift)
+
+    def tails(self) -> Tails | None:
+        """The sides of f, moved."""
+        tails = self.utility.tails()
+        return tails if tails is None else Tails(tails.slope, tails.level + tails.slope * self.shift)
