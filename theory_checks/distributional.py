@@ -541,7 +541,7 @@ best_mean_variance = searched(
     scale=jnp.square,
 )
 best_mean_infimum = searched(
-    "infimum_and_mean",
+    "mean+infimum",
     "Mean plus ess inf: max over b of b + E G among policies with G >= b surely is best of all 128 policies",
     mean_and_infimum,
     search_infimum,

@@ -94,6 +94,13 @@ def split_instance(key):
 LEVELS = np.linspace(0.0, 1.0, 33)
 
 
+def on_levels(curve, level):
+    """A curve at any level, linear between LEVELS."""
+    at = level * (LEVELS.size - 1)
+    index = jnp.clip(jnp.floor(at), 0, LEVELS.size - 2).astype(int)
+    return curve[index] + (at - index) * (curve[index + 1] - curve[index])
+
+
 def split(chance, reward, later, level):
     """The adversary of Chow et al.: levels y_i with sum p_i y_i = y that minimise sum p_i (r_i y_i + u_i(y_i)).
 
@@ -107,8 +114,8 @@ def split(chance, reward, later, level):
     lowest, highest = jnp.minimum(first, second), jnp.maximum(first, second)
     allowed = (lowest >= -1e-12) & (highest <= 1 + 1e-12)
     first, second = (jnp.clip(x, 0, 1) for x in (first, second))
-    cost = p * (reward[0] * first + jnp.interp(first, LEVELS, later[0]))
-    cost = cost + q * (reward[1] * second + jnp.interp(second, LEVELS, later[1]))
+    cost = p * (reward[0] * first + on_levels(later[0], first))
+    cost = cost + q * (reward[1] * second + on_levels(later[1], second))
     best = jnp.argmin(jnp.where(allowed, cost, jnp.inf))
     return cost[best], jnp.stack([first[best], second[best]])
 
