@@ -150,10 +150,11 @@ def mixture_law(representation: Representation, table: Float[Array, "R N"], mixt
 
 
 def fitting_lattice(problem: MDP, grid: StockGrid, *, refine: int = 1) -> Lattice:
-    """Atoms with which the projection loses nothing of a two-slope utility, wherever it is iterated.
+    """Atoms with which the projection loses nothing of a two-slope utility on a window [-W, W].
 
     Minus every node of the grid is an atom, so that the kink lies on one; and no mass of a return, of any number of
-    steps and with rewards telescoped over rounded stocks, leaves the lattice.
+    steps and with rewards telescoped over rounded stocks, leaves the lattice. On windows that are not symmetric, laws
+    outside the window can cost a little (docs/proofs/distributional.md, T13).
 
     Args: problem: with concrete arrays. grid: in the coordinates "stock". refine: int >= 1, atoms per stock spacing.
     Returns: the lattice, of spacing (that of the grid) / refine.

@@ -48,8 +48,8 @@ class TwoSlope:
     from the target -c, (q, 1 - q) the expectile of level q.
     """
 
-    a_plus: Array
-    a_minus: Array
+    a_plus: Array | np.ndarray
+    a_minus: Array | np.ndarray
 
     degree = 1.0
 
@@ -71,7 +71,9 @@ def two_slope(a_plus: Number, a_minus: Number) -> TwoSlope:
     Raises: ValueError for slopes that are no finite numbers.
     Source: derived: docs/proofs/distributional.md, T7. Cost: O(1).
     """
-    slopes = [jnp.asarray(a, jnp.result_type(float)) for a in (a_plus, a_minus)]
+    # plain numbers stay on the host: a utility at the top of a module must not start a device
+    dtype = jnp.result_type(float)
+    slopes = [jnp.asarray(a, dtype) if isinstance(a, jax.Array) else np.asarray(a, dtype) for a in (a_plus, a_minus)]
     for name, given in (("a_plus", a_plus), ("a_minus", a_minus)):
         if not isinstance(given, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(given))):
             raise ValueError(f"{name}: found {given}, expected a finite number")
