@@ -55,7 +55,7 @@ SEARCHES = {
         lambda x: -expected_utility(moved(x, 0.6), Power(2.0)),
         True,
     ),
-    "variance": (minimize_variance, variance, True),
+    "variance": (lambda p: minimize_variance(p, max_plans=40), variance, True),
 }
 
 
