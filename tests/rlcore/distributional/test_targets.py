@@ -107,6 +107,7 @@ def test_targets_between_and_beyond_returns():
         assert abs(float(found.lower) - probability) < ROUNDING
 
 
+@pytest.mark.slow  # minutes: three searches over windows that grow
 def test_costs_without_an_end():
     """The least cost of a path of Obstacle-10 is 10: nothing comes within 9, and most within 40."""
     problem = obstacle()
