@@ -80,16 +80,16 @@ def test_a_distance_would_escape_its_bracket():
         for rounding in ("floor", "ceil")
     )
     assert bool(jnp.any(floor > ceil + 0.05))
-    with pytest.raises(ValueError, match="utility: found slope a_plus = -1.0, expected slopes >= 0: a rounded stock"):
+    with pytest.raises(ValueError, match=r"utility: found slope a_plus = -1.0, expected slopes >= 0: a rounded stock"):
         bracket(problem, two_slope(-1.0, 1.0), grid)
 
 
 def test_bad_input_is_named():
     problem = random_problem(0, discount=1.0, horizon=3)
     grid = stock_grid(-6, 6, 1.0)
-    with pytest.raises(ValueError, match="utility: found Power falling after 0.0, expected a nondecreasing one"):
+    with pytest.raises(ValueError, match=r"utility: found Power falling after 0.0, expected a nondecreasing one"):
         bracket(problem, Power(2.0), grid)
-    with pytest.raises(ValueError, match="utility: found Custom falling after -6.0"):
+    with pytest.raises(ValueError, match=r"utility: found Custom falling after -6.0"):
         bracket(problem, Custom(jax.lax.neg, 1.0), grid)
     found = bracket(problem, two_slope(0.0, 1.0), grid)
     with pytest.raises(ValueError, match=r"stock: found 7.0, expected a stock in \[-6.0, 6.0\]"):

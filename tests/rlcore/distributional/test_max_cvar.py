@@ -117,11 +117,11 @@ def test_gains_move_the_stock_and_scales_move_the_value():
 @pytest.mark.parametrize("level", [0.0, -0.1, 1.5, np.nan])
 def test_levels_are_named(level):
     problem = random_problem(0, discount=1.0, horizon=3)
-    with pytest.raises(ValueError, match="level: found .* expected a number in \\(0, 1\\]"):
+    with pytest.raises(ValueError, match=r"level: found .* expected a number in \(0, 1\]"):
         maximize_cvar(problem, level)
     with pytest.raises(ValueError, match="levels: found"):
         cvar_curve(problem, [0.5, level])
-    with pytest.raises(ValueError, match="weight: found 2.0, expected a number in \\[0, 1\\]"):
+    with pytest.raises(ValueError, match=r"weight: found 2.0, expected a number in \[0, 1\]"):
         maximize_mean_cvar(problem, 0.5, 2.0)
 
 

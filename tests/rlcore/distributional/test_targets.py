@@ -55,7 +55,7 @@ SEARCHES = {
         lambda x: -expected_utility(moved(x, 0.6), Power(2.0)),
         True,
     ),
-    "variance": (minimize_variance, variance, True),
+    "variance": (lambda p: minimize_variance(p, max_plans=40), variance, True),
 }
 
 
@@ -63,8 +63,8 @@ SEARCHES = {
 def test_no_policy_of_the_history_does_better(name):
     """Exact where returns lie on a lattice (discounts 1 and 1/2), else between the certified ends (9/10)."""
     search, functional, minimised = SEARCHES[name]
-    for seed, discount in ((1, 1.0), (4, 1.0), (1, 0.5), (1, 0.9)):
-        problem = random_problem(seed, discount=discount, horizon=3, ends=0.2)
+    for discount in (1.0, 0.5, 0.9):
+        problem = random_problem(1, discount=discount, horizon=3, ends=0.2)
         laws = brute_force_laws(problem, 0)
         each = jax.vmap(lambda v, p: functional(Law(v, p)))(laws.values, laws.probs)
         truth = float(jnp.min(each) if minimised else jnp.max(each))
@@ -127,18 +127,18 @@ def test_ratios_without_losses_or_gains():
 
 def test_bad_input_is_named():
     problem, endless = random_problem(0, discount=1.0, horizon=3), random_problem(0, discount=0.5)
-    with pytest.raises(ValueError, match="level: found 1.0, expected a number in \\(0, 1\\)"):
+    with pytest.raises(ValueError, match=r"level: found 1.0, expected a number in \(0, 1\)"):
         maximize_expectile(problem, 1.0)
-    with pytest.raises(ValueError, match="level: found 1.0, expected a number in \\[0, 1\\)"):
+    with pytest.raises(ValueError, match=r"level: found 1.0, expected a number in \[0, 1\)"):
         maximize_value_at_risk(problem, 1.0)
     for search in (maximize_probability, maximize_omega, minimize_distance):
         with pytest.raises(ValueError, match="target: found nan, expected a finite number"):
             search(problem, np.nan)
-    with pytest.raises(ValueError, match="power: found 0.5, expected a number >= 1"):
+    with pytest.raises(ValueError, match=r"power: found 0.5, expected a number >= 1"):
         minimize_distance(problem, 0.0, power=0.5)
     with pytest.raises(ValueError, match="problem: found no horizon"):
         minimize_variance(endless)
-    with pytest.raises(ValueError, match="problem: found no horizon with power 2.0"):
+    with pytest.raises(ValueError, match=r"problem: found no horizon with power 2.0"):
         minimize_distance(endless, 0.0, power=2.0)
-    with pytest.raises(ValueError, match="Reach at discount 0.5 without a horizon"):
+    with pytest.raises(ValueError, match=r"Reach at discount 0.5 without a horizon"):
         maximize_probability(endless, 0.0)
