@@ -47,7 +47,7 @@ class RiskOptimum(NamedTuple):
     law: Law
 
 
-def check_level(level: Number, name: str = "level", *, zero: bool = False, one: bool = True) -> None:
+def check_level(level: Number | list | Float[Array, "L"], name: str = "level", *, zero: bool = False, one: bool = True) -> None:
     """Refuse a level that is not in (0, 1], or with the ends that the flags say. Raises: ValueError. Cost: O(1)."""
     x = np.asarray(level, float)
     if not np.all((x >= 0 if zero else x > 0) & (x <= 1 if one else x < 1)):
@@ -60,7 +60,8 @@ def initial_values(problem: MDP, solution: StockSolution) -> Float[Array, "C"]:
     value = solution.value.value
     value = value if value.ndim == 2 else value[0]
     # states that cannot be first may hold NaN
-    return (problem.initial[:, None] * value.at[problem.initial == 0].set(0)).sum(axis=0)
+    weight = problem.initial[:, None]
+    return jnp.sum(jnp.where(weight > 0, weight * value, 0), axis=0)
 
 
 def rounding_error(problem: MDP, grid: StockGrid, slope: Number) -> float:
