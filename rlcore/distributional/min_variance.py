@@ -29,7 +29,7 @@ __all__ = ["minimize_variance"]
 
 
 def minimize_variance(
-    problem: MDP, grid: StockGrid | None = None, *, tol: float = 1e-9, max_plans: int = 400
+    problem: MDP, grid: StockGrid | None = None, *, tol: float = 1e-9, max_plans: int = 100
 ) -> RiskOptimum:
     """The policy with the least variance of the return.
 
