@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional.functionals import cvar, mean
-from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, upper_error
+from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, solve, upper_error
 from rlcore.distributional.search_grid import search_grid
 from rlcore.distributional.stock import StockGrid, return_range, reward_spacing
-from rlcore.distributional.stock_vi import StockSolution, stock_vi
+from rlcore.distributional.stock_vi import StockSolution
 from rlcore.distributional.utility import TwoSlope, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number
@@ -42,10 +42,10 @@ def _curves(problem: MDP, solution: StockSolution, scale: Float[Array, "L"]) -> 
 def _solve(problem: MDP, utility: TwoSlope, scale: Float[Array, "L"], grid: StockGrid | None, tol: float) -> CVaRCurve:
     """The curves on a grid that holds all maximisers; by default one is made."""
     if grid is not None:
-        return _curves(problem, stock_vi(problem, utility, grid, tol=tol), scale)
+        return _curves(problem, solve(problem, utility, grid, tol), scale)
     least, most = return_range(problem)
     if np.isfinite(least).all() or not np.isfinite(most).all():
-        return _curves(problem, stock_vi(problem, utility, search_grid(problem), tol=tol), scale)
+        return _curves(problem, solve(problem, utility, search_grid(problem), tol), scale)
     # costs without an end: h(c) <= -c + a_plus (c + most), so stocks beyond the root of the best h found cannot win
     spacing, largest = reward_spacing(problem), float(np.max(most))
     slope = float(jnp.max(scale) * utility.a_plus)
@@ -54,7 +54,7 @@ def _solve(problem: MDP, utility: TwoSlope, scale: Float[Array, "L"], grid: Stoc
     high = 64 * spacing
     while True:
         rounded = search_grid(problem, high=high)
-        found = _curves(problem, stock_vi(problem, utility, rounded, tol=tol), scale)
+        found = _curves(problem, solve(problem, utility, rounded, tol), scale)
         enough = (slope * max(largest, 0.0) - float(jnp.min(found.value))) / (1 - slope)
         if high >= enough:
             return found

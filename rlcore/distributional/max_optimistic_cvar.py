@@ -88,7 +88,7 @@ def maximize_optimistic_cvar(
     """
     check_level(level)
     level, given = float(level), grid is not None
-    high = None if given else unbounded_high(problem, 0.0)
+    high = None if given else unbounded_high(problem, 0.0, nodes=64)
     while True:
         grid = grid if given else search_grid(problem, high=high)
         solution = stock_vi(problem, two_slope(1.0, 0.0), grid, tol=tol)

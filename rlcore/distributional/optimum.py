@@ -1,5 +1,6 @@
 """What a search over stocks returns, and how far rounding the stock may have moved the values that it compares."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from rlcore.distributional.laws import Law
 from rlcore.distributional.policy_law import PolicyLaw, policy_law
 from rlcore.distributional.stock import StockGrid, StockPolicy, return_range
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
-from rlcore.distributional.utility import Shifted, Utility
+from rlcore.distributional.utility import Shifted, Utility, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number
 
@@ -25,6 +26,7 @@ __all__ = [
     "interpolation_error",
     "is_lossless",
     "rounding_error",
+    "solve",
     "solve_at",
     "solver_error",
     "upper_error",
@@ -48,9 +50,9 @@ class RiskOptimum(NamedTuple):
 
 
 def check_level(
-    level: Number | Float[Array, "L"] | list, name: str = "level", *, zero: bool = False, one: bool = True
+    level: Number | list | Float[Array, "L"], name: str = "level", *, zero: bool = False, one: bool = True
 ) -> None:
-    """Refuse a level, or one of many, outside (0, 1], or the ends that the flags say. Raises: ValueError. Cost: L."""
+    """Refuse a level that is not in (0, 1], or with the ends that the flags say. Raises: ValueError. Cost: O(1)."""
     x = np.asarray(level, float)
     if not np.all((x >= 0 if zero else x > 0) & (x <= 1 if one else x < 1)):
         ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
@@ -61,8 +63,8 @@ def initial_values(problem: MDP, solution: StockSolution) -> Float[Array, "C"]:
     """E f(c + G) at every node, states drawn from the initial law. Cost: S C."""
     value = solution.value.value
     value = value if value.ndim == 2 else value[0]
-    weight = problem.initial[:, None]
     # states that cannot be first may hold NaN
+    weight = problem.initial[:, None]
     return jnp.sum(jnp.where(weight > 0, weight * value, 0), axis=0)
 
 
@@ -134,6 +136,27 @@ def farthest(problem: MDP, grid: StockGrid) -> float:
     return max(abs(float(grid.lattice.low)), abs(float(grid.lattice.high))) + moved
 
 
+def solve(problem: MDP, utility: Utility, grid: StockGrid, tol: float) -> StockSolution:
+    """`stock_vi`, with the best mean acting on sides where f is flat, also if its sweeps ended before that mean's.
+
+    Without it episodes of discount 1 whose stock has left the window might go on for ever.
+
+    Args: as in `stock_vi`. Returns, raises: as there. Cost: one `stock_vi`, two with discount 1 and no horizon.
+    """
+    solution, tails = stock_vi(problem, utility, grid, tol=tol), utility.tails()
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, grid)))
+    if traced or tails is None or problem.horizon is not None or float(problem.discount) < 1:
+        return solution
+    mean = stock_vi(problem, two_slope(1.0, 1.0), grid, tol=tol).policy
+    below, above = (
+        jnp.where(slope == 0, best, own)
+        for slope, best, own in zip(
+            tails.slope, (mean.below, mean.above), (solution.policy.below, solution.policy.above), strict=True
+        )
+    )
+    return solution._replace(policy=dataclasses.replace(solution.policy, below=below, above=above))
+
+
 class StartedSolution(NamedTuple):
     """The optimum from one stock. value: float, E f(stock + G); start: where the policy starts; solution: of all."""
 
@@ -156,6 +179,6 @@ def solve_at(problem: MDP, utility: Utility, grid: StockGrid, stock: float, tol:
         start = spacing * np.floor(stock / spacing + NEAR)
         shift = max(stock - start, 0.0)
         utility = Shifted(utility, jnp.asarray(0.0 if shift < 2 * NEAR * spacing else shift, problem.prob.dtype))
-    solution = stock_vi(problem, utility, grid, tol=tol)
+    solution = solve(problem, utility, grid, tol)
     at = jax.vmap(lambda state: stock_value(solution, utility, state, start))(jnp.arange(problem.initial.size))
     return StartedSolution(float(jnp.sum(jnp.where(problem.initial > 0, problem.initial * at, 0))), start, solution)

@@ -21,6 +21,8 @@ __all__ = ["PolicyLaw", "policy_law", "return_spacing", "sample_returns"]
 
 # Numbers of mass that the default lattice may ask for, where returns lie on no lattice of their own.
 CELLS = 2**18
+# Numbers of mass, for policies that may never end, above which no further steps are tried.
+MOST_CELLS = 2**20
 
 
 class PolicyLaw(NamedTuple):
@@ -163,7 +165,8 @@ def policy_law(
         where they have one (with discount 1 / m: within 65 536 points), else as fine as 2^18 cells allow. Needed, as
         is `num_steps`, where the problem is traced.
       tol: without a horizon, steps are taken until at most this probability is left (discount 1) or at most this much
-        reward (discount < 1). num_steps: exactly this many instead. max_steps: at most this many.
+        reward (discount < 1). num_steps: exactly this many instead. max_steps: at most this many, and none once
+        the law has grown to 2^20 cells.
 
     Returns: a `PolicyLaw`.
     Raises: TypeError, ValueError: as `check_grid`; ValueError: a policy of a wrong shape or with unavailable actions;
@@ -194,7 +197,8 @@ def policy_law(
         if counted and problem.horizon is None and num_steps is None:
             steps = min(enough, max_steps)
         found = _push(problem, policy, stock, initial, fitting, steps, split)
-        if counted or float(found.remaining) <= tol or steps >= max_steps:
+        crowded = found.law.values.size * initial.size > MOST_CELLS
+        if counted or float(found.remaining) <= tol or steps >= max_steps or crowded:
             return found
         steps = min(2 * steps, max_steps)
 

@@ -49,11 +49,11 @@ def search_grid(problem: MDP, *, high: float | None = None) -> StockGrid:
     return fitting_grid(problem, spacing=width / NODES)
 
 
-def unbounded_high(problem: MDP, stock: float) -> float | None:
-    """A last node, at `stock` or after, where returns have no lower bound; None where they have one.
+def unbounded_high(problem: MDP, stock: float, nodes: int = 1) -> float | None:
+    """A last node, some nodes beyond a stock, where returns have no lower bound; None where they have one.
 
     Cost: that of `return_range`.
     """
     if np.isfinite(return_range(problem)[0]).all():
         return None
-    return max(stock, 0.0) + reward_spacing(problem)
+    return max(stock, 0.0) + nodes * reward_spacing(problem)

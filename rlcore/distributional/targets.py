@@ -15,13 +15,13 @@ from rlcore.distributional.optimum import (
     interpolation_error,
     is_lossless,
     rounding_error,
+    solve,
     solve_at,
     solver_error,
 )
 from rlcore.distributional.representations import partial_returns
 from rlcore.distributional.search_grid import MOST_NODES, covering_grid, search_grid, unbounded_high
-from rlcore.distributional.stock import StockGrid, reward_spacing
-from rlcore.distributional.stock_vi import stock_vi
+from rlcore.distributional.stock import StockGrid
 from rlcore.distributional.utility import Power, Reach
 from rlcore.mdp import MDP
 from rlcore.types import Number
@@ -36,7 +36,7 @@ def _bounds(problem: MDP, grid: StockGrid, tol: float):
     """Nodes, what the policy earns at least and the most at each, the policy: one programme where nothing is lost."""
     nodes = np.asarray(grid.nodes)
     if is_lossless(problem, grid):
-        solution = stock_vi(problem, Reach(), grid, tol=tol)
+        solution = solve(problem, Reach(), grid, tol)
         value = np.asarray(initial_values(problem, solution))
         return nodes, value, value, solution.policy
     found = bracket(problem, Reach(), grid, tol=tol)
@@ -92,7 +92,7 @@ def maximize_value_at_risk(
     """
     check_level(level, zero=True, one=False)
     level, given = float(level), grid is not None
-    high = None if given else unbounded_high(problem, 63 * reward_spacing(problem))
+    high = None if given else unbounded_high(problem, 0.0, nodes=64)
     while True:
         grid = grid if given else search_grid(problem, high=high)
         nodes, lower, upper, policy = _bounds(problem, grid, tol)

@@ -43,7 +43,7 @@ def minimax(laws, level):
 @pytest.mark.parametrize("discount", [1.0, 0.5, 0.9])
 def test_trees(discount):
     gains = []
-    for seed in (1, 2, 7):
+    for seed in (1, 2):
         problem = random_problem(seed, discount=discount, horizon=3, ends=0.2)
         laws = brute_force_laws(problem, 0)
         truth = minimax(laws, 0.6)
@@ -67,5 +67,5 @@ def test_level_one_is_the_mean_and_costs_may_go_on():
 
 
 def test_levels_are_named():
-    with pytest.raises(ValueError, match="level: found 0, expected a number in \\(0, 1\\]"):
+    with pytest.raises(ValueError, match=r"level: found 0, expected a number in \(0, 1\]"):
         maximize_optimistic_cvar(lotteries(), 0)

@@ -63,8 +63,8 @@ SEARCHES = {
 def test_no_policy_of_the_history_does_better(name):
     """Exact where returns lie on a lattice (discounts 1 and 1/2), else between the certified ends (9/10)."""
     search, functional, minimised = SEARCHES[name]
-    for seed, discount in ((1, 1.0), (4, 1.0), (1, 0.5), (1, 0.9)):
-        problem = random_problem(seed, discount=discount, horizon=3, ends=0.2)
+    for discount in (1.0, 0.5, 0.9):
+        problem = random_problem(1, discount=discount, horizon=3, ends=0.2)
         laws = brute_force_laws(problem, 0)
         each = jax.vmap(lambda v, p: functional(Law(v, p)))(laws.values, laws.probs)
         truth = float(jnp.min(each) if minimised else jnp.max(each))
