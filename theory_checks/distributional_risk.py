@@ -376,10 +376,14 @@ def least_variance(instance, seen=True):
     generator=risk_instance,
 )
 def best_omega(instance, seen=True):
-    tree, b = grow(instance.start.problem, instance.start.stock), jnp.floor(4 * instance.shift)
+    tree = grow(instance.start.problem, instance.start.stock)
     values, probs = every_law(tree)
+    # above what any policy earns surely: a policy that loses nothing has no ratio
+    surely = jnp.max(jnp.min(jnp.where(probs > 0, values, jnp.inf), axis=-1))
+    b = jnp.floor(surely) + 1 + jnp.floor(2 * instance.shift)
     gain, loss = (jnp.sum(probs * jnp.maximum(x, 0.0), axis=-1) for x in (values - b, b - values))
-    applies = (jnp.min(loss) >= 0.05) & (jnp.max(gain) > 0)
+    least = jnp.min(loss)
+    applies = (least >= 1e-4) & (jnp.max(gain) > 0)
     best = jnp.max(jnp.where(applies, gain / jnp.where(loss > 0, loss, 1.0), 1.0))
     tree = grow(instance.start.problem, -b)
 
@@ -390,5 +394,6 @@ def best_omega(instance, seen=True):
 
     # each step is the best policy's ratio: it never falls, and there are at most 128
     found = jax.lax.scan(dinkelbach, jnp.zeros(()), None, length=12)[0]
-    # a quotient of numbers up to 10 by at least 0.05
-    return identity(jnp.where(applies, found, 1.0), best, 10 * (1 + best) / 0.05, applies=applies)
+    # a quotient of numbers up to 10 by at least the least loss
+    scale = 10 * (1 + best) / jnp.where(applies, least, 1.0)
+    return identity(jnp.where(applies, found, 1.0), best, scale, applies=applies)

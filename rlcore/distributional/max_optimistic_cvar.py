@@ -6,6 +6,7 @@ P(c + G > 0) / level - 1 through h(c); at the minimum either one plan is flat or
 weight that makes their mixture flat is that of the coin.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -140,15 +141,16 @@ def _facing(problem, level, grid, nodes, best: int, middle: _Plan, tol) -> tuple
 
 
 def _best_mixture(plans: list[_Plan], level, value, stock, upper) -> CoinOptimum:
-    """The best of some mixtures of two plans: where stocks are rounded, nothing says which is."""
+    """The best plan, or mixture of two that is flat between their stocks: rounding leaves open which it is."""
+    plans = sorted(plans, key=lambda plan: plan.stock)
+    pairs = [(plan, plan, 1.0) for plan in plans]
+    for first, second in itertools.combinations(plans, 2):
+        if first.slope < 0 < second.left:
+            pairs.append((first, second, second.left / (second.left - first.slope)))
     tried = []
-    for i, first in enumerate(plans):
-        for second in plans[i:]:
-            for weight in np.linspace(1.0, 0.0, 101):
-                error = max(float(first.found.error), float(second.found.error)) / level
-                tried.append(
-                    (float(optimistic_cvar(_mixed(first, second, weight), level)) - error, first, second, weight)
-                )
+    for first, second, weight in pairs:
+        error = max(float(first.found.error), float(second.found.error)) / level
+        tried.append((float(optimistic_cvar(_mixed(first, second, weight), level)) - error, first, second, weight))
     lower, first, second, weight = max(tried, key=lambda x: x[0])
     numbers = (jnp.asarray(float(x)) for x in (value, stock, lower, upper))
     law = _mixed(first, second, weight)

@@ -9,6 +9,7 @@ import pytest
 
 from rlcore.distributional import (
     Law,
+    StockPolicy,
     expected_utility,
     lattice,
     mean,
@@ -96,6 +97,18 @@ def test_a_rounding_policy_keeps_its_own_account():
         earned.append(float(expected_utility(law, SHORTFALL) + found.error - value[0, node]))
     # rounded down, a stock never promises more than is earned; five roundings lose less than 5 spacings
     assert min(earned) >= -ROUNDING and max(earned) < 5 * 0.7
+
+
+@pytest.mark.parametrize(("rounding", "returns"), [("exact", {-2.0: 0.0, 2.0: 4.0}), ("floor", {-2.0: 4.0, 2.0: 4.0})])
+def test_outside_the_window_the_sides_act(rounding, returns):
+    """Down at the nodes -1, 0, 1, up on both sides: a true stock comes back into the window, a rounded one does not."""
+    walk = tabular([[[0], [0]]], [[[1.0], [1.0]]], [[[-1.0], [1.0]]])
+    up, down = jnp.ones(1, jnp.int32), jnp.zeros((1, 3), jnp.int32)
+    policy = StockPolicy(stock_grid(-1, 1, 1.0, rounding=rounding), down, up, up)
+    for start, end in returns.items():
+        law = policy_law(walk, policy, start, num_steps=4).law
+        assert float(law.probs[law.values == end].sum()) == 1
+        assert float(sample_returns(walk, policy, start, jax.random.key(0), 1, 4)[0]) == end
 
 
 def test_costs_are_followed_until_the_episode_is_over():
