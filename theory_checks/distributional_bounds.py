@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.claims import Bound, Falsifier, statement
-from rlcore.distributional import Reach, TwoSlope, stock_grid
+from rlcore.distributional import Power, Reach, TwoSlope, stock_grid, stock_vi
 from rlcore.distributional.lattice import place
 from rlcore.distributional.stock import StockValue, break_ties
 from rlcore.distributional.stock_vi import Arrivals, stock_backup
@@ -289,6 +289,40 @@ def infimum_iteration(instance, average=False):
         Bound(jnp.abs(best - found), scale * largest, SIZE, error, trivial=SIZE),
         Bound(best - own, scale * (largest + least), SIZE, error, trivial=SIZE),
     ]
+
+
+# ---- weaker than Lipschitz -------------------------------------------------------------------------------------------
+
+STEPS = 7
+# g^t (c + return so far) of first stocks -2 .. 2 and rewards -2 .. 2 at g = 1/2, in units of g^6
+FINE = stock_grid(-6.0, 6.0, 0.5 ** (STEPS - 1), coordinates="discounted")
+
+
+def fine_instance(key):
+    """Three states, two actions, two outcomes, an end in a tenth of them, g = 1/2, seven steps."""
+    return garnet(jax.random.uniform(key, (4, 3, 2, 2)), 1 / 2, ending=0.1, horizon=STEPS)
+
+
+@statement(
+    "distributional/T6.power",
+    "f = -|x|^a, a = 1/2: |F eta_n - F eta_7| <= o(g^n R (1 - g^{7-n}) / (1 - g)), o(x) = x^a, n = 1 .. 6, eta_0 = 0",
+    falsifiers=[Falsifier("o(x) = x^a (o(x) = x, as of a Lipschitz utility)", {"power": 1.0}, share=0.3)],
+    origin=derived("T6"),
+    proof=f"{PROOFS}#t6",
+    generator=fine_instance,
+)
+def hoelder_sweeps(problem, power=0.5):
+    utility = Power(0.5)
+    value = stock_vi(problem, utility, FINE).value.value  # [t, S, b]: g^{t/2} F eta_{7-t}(s, c) at b = g^t c
+    stocks = jnp.arange(-2.0, 3.0)
+    shown = []
+    for t in range(STEPS):
+        at = jnp.round((stocks * 0.5**t - FINE.nodes[0]) / FINE.lattice.spacing).astype(jnp.int32)
+        shown.append(2.0 ** (t / 2) * value[t][:, at])
+    steps = STEPS - jnp.arange(1.0, STEPS)[:, None, None]
+    tail = largest_reward(problem) * (0.5**steps - 0.5**STEPS) / (1 - 0.5)
+    # 2^{7/2} times values of at most 6^{1/2}
+    return Bound(jnp.abs(jnp.stack(shown[1:]) - shown[0]), tail**power, 2.0 ** (STEPS / 2) * SIZE, trivial=2 * SIZE)
 
 
 # ---- T14 -------------------------------------------------------------------------------------------------------------
