@@ -26,7 +26,6 @@ On one core beside a busy one (`taskset -c 1`), before: 0.65 and 0.87 s, 75 time
 """
 
 import argparse
-import operator
 import os
 import resource
 import sys
@@ -121,12 +120,7 @@ def reached(case: str, rows: list[dict]) -> list[str]:
         told["units per second"] = max(1 / row["per_unit_s"] for row in ours)
         told["peak GiB"] = max(row["peak"] for row in ours) / 2**30
         told |= {"HiGHS's least time per problem over ours": min(others)} if others else {}
-    lines = []
-    for quantity, word, number in ASKED.get(case, ()):
-        value = told.get(quantity, float("nan"))  # NaN meets nothing
-        met = {"below": operator.lt, "at least": operator.ge}[word](value, number)
-        lines.append(f"- {quantity}: {value:.3g}, asked {word} {number:g}: {'met' if met else 'NOT MET'}")
-    return lines
+    return peer.reached(ASKED.get(case, ()), told)
 
 
 def table(case: str, rows: list[dict]) -> str:

@@ -1,8 +1,11 @@
 """One planner or solver in a process of its own: started with a time limit, read as JSON lines, timed by repeats."""
 
+import importlib.metadata
 import json
+import operator
 import os
 import platform
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +56,61 @@ def repeat(solve: Callable, seconds: float) -> tuple[object, float, list[float]]
         if times[-1] > seconds:
             break
     return value, first, times
+
+
+def serve(solvers: Mapping, kind: str, name: str, path: str, seconds: str, answers: str) -> None:
+    """Time every method of one solver on one instance, print a JSON line for each and write what each found.
+
+    Args: solvers: {kind: {name: (build, package)}}, build(instance) -> {method: prepare}, prepare() -> ((solve, bytes),
+      units). path: of the instance. seconds: to repeat for; "0": each is called once, and that is its time. answers:
+      the beginning of the paths of what is written.
+    """
+    build, package = solvers[kind][name]
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        version = "source"
+    with np.load(path) as data:
+        instance = dict(data)
+    for number, (method, prepare) in enumerate(build(instance).items()):
+        try:
+            started = time.perf_counter()
+            (solve, memory), units = prepare()
+            compiled = time.perf_counter() - started
+            began, started = time.process_time(), time.perf_counter()
+            if float(seconds):
+                value, _, times = repeat(solve, float(seconds))
+            else:
+                value, times = solve(), [time.perf_counter() - started]
+            used = (time.process_time() - began) / (len(times) + bool(float(seconds)))
+            place = f"{answers}.{number}.npy"
+            np.save(place, np.asarray(value, np.float64))
+            row = {"method": method, "compile_s": compiled, "median_s": float(np.median(times)), "min_s": min(times)}
+            row |= {"processor_s": used, "repeats": len(times), "units": int(units), "bytes": memory, "answer": place}
+            row["load"] = os.getloadavg()[0]
+            # Of the whole process until now: Python, JAX and the instance are in it.
+            row["peak"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        except Exception as error:  # a peer's failure is a row of the table, not the end of it
+            row = {"method": method, "error": f"{type(error).__name__}: {str(error)[:120]}"}
+        print(json.dumps({"peer": name, "version": version} | row), flush=True)
+
+
+def compiled(function: Callable, *arguments) -> tuple[Callable, int]:
+    """A call that returns NumPy's array, and the bytes that the program takes beside its arguments."""
+    import jax
+
+    program = jax.jit(function).lower(*arguments).compile()
+    return lambda: np.asarray(program(*arguments)), program.memory_analysis().temp_size_in_bytes
+
+
+def reached(asked: Sequence[tuple[str, str, float]], told: Mapping[str, float]) -> list[str]:
+    """One line per number asked, (quantity, "below" or "at least" or "at most", number): ours, met or not."""
+    lines = []
+    for quantity, word, number in asked:
+        value = told.get(quantity, float("nan"))  # NaN meets nothing
+        met = {"below": operator.lt, "at most": operator.le, "at least": operator.ge}[word](value, number)
+        lines.append(f"- {quantity}: {value:.3g}, asked {word} {number:g}: {'met' if met else 'NOT MET'}")
+    return lines
 
 
 def median_seconds(call: Callable, repeats: int = 9) -> float:
