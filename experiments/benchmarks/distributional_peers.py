@@ -171,7 +171,7 @@ def rlcore_backups(instance):
             flat = table.reshape(-1, points.size)
 
             def of_law(row, prob, shift):
-                values = shift[:, None] + problem.discount * points.points
+                values = shift[:, None] + problem.discount * points.points[None]
                 return project_categorical(Law(values.ravel(), (prob[:, None] * flat[row]).ravel()), points)
 
             of_state = lambda some: jax.vmap(of_law)(some.row, some.prob, some.shift)  # noqa: E731
