@@ -14,6 +14,10 @@ import numpy as np
 
 from experiments.benchmarks import peer
 
+# What the machine is asked for.
+CACHED, UNCACHED = "bytes streamed, in cache", "bytes streamed, out of cache"
+LOOKED_UP, OPERATIONS = "look-ups", "operations"
+
 # ---- Problems of the first three kinds. Instance: next_state, prob, reward [S, A, K], discount, half (C = 2 half + 1).
 
 
@@ -115,25 +119,39 @@ def rlcore_slopes(instance):
 
 
 def machine_slopes(instance):
-    """What this machine can do, by compiled programs: numbers streamed, looked up and multiplied per second."""
+    """What this machine can do, by compiled loops: bytes streamed, numbers looked up and operations per second.
+
+    Bytes are those of arrays that fit the last cache and of arrays that do not; look-ups go where a sweep's go.
+    """
     jax = _jax()
     import jax.numpy as jnp
 
-    size = 2**23 if len(instance["slopes"]) > 16 else 2**18
-    key = jax.random.key(0)
-    x, y = jax.random.uniform(key, (2, size))
-    square = jax.random.uniform(key, (1024 if size > 2**20 else 256,) * 2)
-    table = jax.random.uniform(key, (instance["next_state"].shape[0] * (2 * int(instance["half"]) + 1),))
-    at = jax.random.randint(key, (size,), 0, table.size, jnp.int32)
+    from rlcore.distributional.stock_vi import arrivals
+
+    problem, grid = _problem(instance)
+    size = grid.lattice.size
+    small, large = (2**20, 2**26) if len(instance["slopes"]) > 16 else (2**12, 2**14)
+    at = problem.next_state[..., None] * size + arrivals(problem.reward, grid, problem.discount, 0).at.index
+    table = jnp.linspace(0.0, 1.0, problem.initial.size * size)
+    square = jnp.full((1024 if large > 2**20 else 128,) * 2, 1e-3)
+
+    def streamed(numbers, repeats):
+        x = jnp.linspace(0.0, 1.0, numbers)
+        loop = lambda x, y: jax.lax.fori_loop(0, repeats, lambda _, y: x + 0.5 * y, y)  # noqa: E731
+        return loop, (x, x), 24 * numbers * repeats  # two read, one written
+
+    def look_up(table, at):
+        read = lambda _, v: jnp.max(v.at[at].get(mode="promise_in_bounds"), axis=(1, 2)).reshape(-1)  # noqa: E731
+        return jax.lax.fori_loop(0, 50, read, table)
+
     programs = {
-        "bytes streamed": (lambda x, y: x + 0.5 * y, (x, y), 24 * size),  # two read, one written
-        "look-ups": (lambda table, at: table.at[at].get(mode="promise_in_bounds"), (table, at), size),
-        "floating-point operations": (lambda x: x @ x, (square,), 2 * square.shape[0] ** 3),
+        CACHED: streamed(small, 64),
+        UNCACHED: streamed(large, 4),
+        LOOKED_UP: (look_up, (table, at), 50 * at.size),
+        OPERATIONS: (lambda x: x @ x, (square,), 2 * square.shape[0] ** 3),
     }
-    return {
-        name: functools.partial(lambda f, given, units: (peer.compiled(f, *given), units), *program)
-        for name, program in programs.items()
-    }
+    prepare = lambda function, given, units: (peer.compiled(function, *given), units)  # noqa: E731
+    return {name: functools.partial(prepare, *program) for name, program in programs.items()}
 
 
 # ---- Backups of laws. Instance: also choice[S, C + 2], atoms, backups. Answer: stop-loss curves [S, C + 2, Z].

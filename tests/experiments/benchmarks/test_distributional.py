@@ -42,8 +42,16 @@ def test_all_ways_sweep_over_the_same_slopes():
     assert np.ptp(most, axis=0).max() > 0.1  # utilities differ
     for value in found.values():
         np.testing.assert_allclose(value, most[: len(value)], rtol=0, atol=1e-13)
-    units = {method: prepare()[1] for method, prepare in distributional_peers.machine_slopes(instance).items()}
-    assert units == {"bytes streamed": 24 * 2**18, "look-ups": 2**18, "floating-point operations": 2 * 256**3}
+
+
+def test_what_the_machine_is_asked_for():
+    instance = distributional.make_instance("slopes", (5, 2, 3, 8, 10, 4))
+    programs = {method: prepare() for method, prepare in distributional_peers.machine_slopes(instance).items()}
+    assert [units for _, units in programs.values()] == [24 * 2**12 * 64, 24 * 2**14 * 4, 50 * 30 * 17, 2 * 128**3]
+    streamed, _, looked_up, _ = (solve() for (solve, _), _ in programs.values())
+    # x + y / 2 again and again tends to 2 x: 64 times, to its rounding
+    np.testing.assert_allclose(streamed, 2 * np.linspace(0, 1, 2**12), rtol=1e-15)
+    assert looked_up.shape == (5 * 17,) and np.all((looked_up >= 0) & (looked_up <= 1))
 
 
 def test_curves_and_scattered_probabilities_are_the_same_laws():
@@ -96,19 +104,19 @@ def test_the_scatter_is_compared_with_the_curves(tmp_path):
 def test_shares_of_the_machine(tmp_path):
     instance = distributional.make_instance("slopes", (2, 1, 2, 1, 10, 4))
     outcomes = 2 * 1 * 2 * 3 * 10
-    row = {"method": "one vmap, 4", "units": 4, "median_s": 2.0}
-    machine = {"look-ups": 100.0, "floating-point operations": 1e3, "bytes streamed": 1e3}
+    row = {"method": "one vmap, 4", "units": 4, "median_s": 2.0, "bytes": 2**26}
+    looked_up, operations, cached = "look-ups", "operations", "bytes streamed, in cache"
+    machine = {looked_up: 100.0, operations: 1e3, cached: 1e9, "bytes streamed, out of cache": 1e8}
     found = distributional.shares(row, instance, machine)
-    assert found["look-ups"] == pytest.approx(2 * outcomes * 4 / 100 / 2)
-    assert found["floating-point operations"] == pytest.approx(12 * outcomes * 4 / 1e3 / 2)
-    assert found["bytes streamed"] == pytest.approx(22 * outcomes / 1e3 / 2)  # shared by the four
-    assert distributional.shares(row | {"method": "lax.map, 4"}, instance, machine)["bytes streamed"] == pytest.approx(
-        4 * found["bytes streamed"]
-    )
-    value = np.zeros((1, 2, 3))
-    rows = rows_of(tmp_path, [("machine", "look-ups", [0.0]), ("rlcore", "one vmap, 1", value)])
+    assert found[looked_up] == pytest.approx(2 * outcomes * 4 / 100 / 2)
+    assert found[operations] == pytest.approx(12 * outcomes * 4 / 1e3 / 2)
+    assert found["bytes streamed, out of cache"] == pytest.approx(2 * 2**26 * 10 / 1e8 / 2) and len(found) == 3
+    found = distributional.shares(row | {"method": "lax.map, 4", "bytes": 2**20}, instance, machine)
+    assert found[cached] == pytest.approx(2 * 2**20 * 10 * 4 / 1e9 / 2)  # four programs in a row
+    rows = rows_of(tmp_path, [("machine", looked_up, [0.0]), ("rlcore", "one vmap, 1", np.zeros((1, 2, 3)))])
+    rows[0]["min_s"], rows[1]["bytes"] = 0.5, 0
     distributional.judge("slopes", rows, instance)
-    assert rows[1]["shares"] == {"look-ups": pytest.approx(2 * outcomes / 2)} and "ratio" not in rows[0]
+    assert rows[1]["shares"] == {looked_up: pytest.approx(2 * outcomes / 2 / 2)} and "ratio" not in rows[0]
     assert "look-ups alone" in distributional.table("a case", "slopes", rows)
 
 
