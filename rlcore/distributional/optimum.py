@@ -37,8 +37,9 @@ class RiskOptimum(NamedTuple):
     """A policy that is optimal for a risk measure of the return, and what is certain about it.
 
     value: float[], the optimum as solved on the grid. stock: float[], with which the policy starts. lower: float[],
-    what the policy earns, from the law of its return. upper: float[], no policy earns more; inf where nothing is
-    certain (discount 1, no horizon, gains). policy: the `StockPolicy`. law: of its return, without the stock.
+    what the policy earns, from the law of its return; where returns lie on no lattice, the policy that reads the stock
+    at the resolution of that law. upper: float[], no policy earns more; inf where nothing is certain (discount 1, no
+    horizon, gains). policy: the `StockPolicy`. law: of its return, without the stock.
     """
 
     value: Float[Array, ""]
