@@ -220,6 +220,17 @@ def risks(rows: list[dict]) -> list[str]:
     return ["", head, "|---|---|---|---|---|---|---|---|", *lines]
 
 
+def exponents(rows: list[dict]) -> list[str]:
+    """How the time of each way grows with the number of utilities: the slope of its logarithm."""
+    points: dict[str, list] = {}
+    for row in rows:
+        if row["peer"] == "rlcore" and row.get("counts"):
+            points.setdefault(row["method"].split(",")[0], []).append((row["units"], row["median_s"]))
+    fit = lambda times: float(np.polyfit(*np.log(np.array(times)).T, 1)[0])  # noqa: E731
+    told = [f"{way} {fit(times):.2f}" for way, times in points.items() if len(times) > 1]
+    return ["", f"Exponent of time in the number of utilities: {', '.join(told)}"] if told else []
+
+
 def table(case: str, kind: str, rows: list[dict]) -> str:
     """One case as Markdown."""
     lines = [
@@ -240,7 +251,8 @@ def table(case: str, kind: str, rows: list[dict]) -> str:
         cells += f" | {row['peak'] / 1e6:.0f} | {ratio}"
         lines.append(f"| {name} | {row['method']} | {cells} | {', '.join(words(row))} |")
     asked = peer.reached(ASKED.get(case, ()), told(kind, rows))
-    return "\n".join([*lines, *risks(rows), *([""] if asked else []), *asked])
+    scaling = exponents(rows) if kind == "slopes" else []
+    return "\n".join([*lines, *risks(rows), *scaling, *([""] if asked else []), *asked])
 
 
 def run_case(kind: str, sizes: tuple, options: argparse.Namespace, folder: Path) -> list[dict]:

@@ -10,8 +10,9 @@ import numpy as np
 from rlcore.distributional.lattice import NEAR
 from rlcore.distributional.laws import Law
 from rlcore.distributional.policy_law import PolicyLaw, policy_law
-from rlcore.distributional.stock import StockGrid, StockPolicy, return_range
+from rlcore.distributional.stock import StockGrid, StockPolicy
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.stock_window import return_range
 from rlcore.distributional.utility import Shifted, Utility, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number

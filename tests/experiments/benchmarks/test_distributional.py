@@ -120,6 +120,14 @@ def test_shares_of_the_machine(tmp_path):
     assert "look-ups alone" in distributional.table("a case", "slopes", rows)
 
 
+def test_the_growth_of_time_is_told(tmp_path):
+    rows = rows_of(tmp_path, [("rlcore", f"lax.map, {n}", np.zeros((n, 2, 3))) for n in (1, 4, 16)])
+    for row, n in zip(rows, (1, 4, 16), strict=False):
+        row |= {"units": n, "median_s": 0.3 * n**1.5, "counts": True}
+    assert distributional.exponents(rows)[1].endswith(": lax.map 1.50")
+    assert distributional.exponents(rows[:1]) == []
+
+
 def test_goldens_and_laws_of_the_suite(tmp_path):
     instance = distributional.make_instance("suite", ("betting",))
     golden = distributional.GOLDEN["betting"]
