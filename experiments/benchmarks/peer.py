@@ -1,5 +1,6 @@
 """One planner or solver in a process of its own: started with a time limit, read as JSON lines, timed by repeats."""
 
+import argparse
 import importlib.metadata
 import json
 import operator
@@ -7,6 +8,7 @@ import os
 import platform
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -80,9 +82,11 @@ def serve(solvers: Mapping, kind: str, name: str, path: str, seconds: str, answe
             began, started = time.process_time(), time.perf_counter()
             if float(seconds):
                 value, _, times = repeat(solve, float(seconds))
+                calls = len(times) + 1
             else:
-                value, times = solve(), [time.perf_counter() - started]
-            used = (time.process_time() - began) / (len(times) + bool(float(seconds)))
+                value = solve()
+                times, calls = [time.perf_counter() - started], 1
+            used = (time.process_time() - began) / calls
             place = f"{answers}.{number}.npy"
             np.save(place, np.asarray(value, np.float64))
             row = {"method": method, "compile_s": compiled, "median_s": float(np.median(times)), "min_s": min(times)}
@@ -122,6 +126,50 @@ def median_seconds(call: Callable, repeats: int = 9) -> float:
         call()
         times.append(time.perf_counter() - started)
     return float(np.median(times))
+
+
+def bench(
+    name: str,
+    about: str,
+    cases: Mapping,
+    quick: Mapping,
+    run_case: Callable,
+    table: Callable,
+    *,
+    limit: float = 300.0,
+    last: Callable | None = None,
+) -> None:
+    """The command line of a benchmark: run its cases, print their tables, write `results/benchmarks/<name>.{json,md}`.
+
+    Args: cases, quick: {case: (kind, sizes)}, those of `--quick` beside them. run_case: (kind, sizes, options, folder)
+      -> rows. table: (case, kind, rows) -> text. limit: seconds by default per solver and case. last: record of all
+      cases -> what is added to the record, and to the text.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small cases, few repeats: checks that everything runs")
+    parser.add_argument("--only", nargs="*", help="words that a case's name must contain")
+    parser.add_argument("--limit", type=float, default=limit, help="seconds allowed per solver and case")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    known = quick if options.quick else cases
+    chosen = {case: found for case, found in known.items() if all(word in case for word in options.only or ())}
+    if not chosen:
+        parser.error(f"--only: found {options.only}, expected words of {list(known)}")
+    header = machine()
+    print(header)
+    record, pieces = {"machine": header, "cases": {}}, []
+    for case, (kind, sizes) in chosen.items():
+        with tempfile.TemporaryDirectory() as folder:
+            rows = run_case(kind, sizes, options, Path(folder))
+        record["cases"][case] = {"kind": kind, "rows": rows}
+        pieces.append(table(case, kind, rows))
+        print(f"\n{pieces[-1]}", flush=True)
+    if last is not None:
+        more, text = last(record["cases"])
+        record |= more
+        pieces += [text] if text else []
+        print(f"\n{text}" if text else "")
+    write(options.out, name, record, "\n\n".join([header, *pieces]))
 
 
 def write(folder: Path, name: str, record: dict, text: str) -> None:
