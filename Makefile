@@ -28,6 +28,7 @@ bench: $(STAMP)
 	@$(BIN)/python -m experiments.benchmarks.nash
 	@$(BIN)/python -m experiments.benchmarks.robust
 	@$(BIN)/python -m experiments.benchmarks.lsd
+	@$(BIN)/python -m experiments.benchmarks.distributional
 
 setup: $(STAMP)
 

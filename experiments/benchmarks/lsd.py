@@ -26,11 +26,9 @@ On one core beside a busy one (`taskset -c 1`), before: 0.65 and 0.87 s, 75 time
 """
 
 import argparse
-import operator
 import os
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -121,12 +119,7 @@ def reached(case: str, rows: list[dict]) -> list[str]:
         told["units per second"] = max(1 / row["per_unit_s"] for row in ours)
         told["peak GiB"] = max(row["peak"] for row in ours) / 2**30
         told |= {"HiGHS's least time per problem over ours": min(others)} if others else {}
-    lines = []
-    for quantity, word, number in ASKED.get(case, ()):
-        value = told.get(quantity, float("nan"))  # NaN meets nothing
-        met = {"below": operator.lt, "at least": operator.ge}[word](value, number)
-        lines.append(f"- {quantity}: {value:.3g}, asked {word} {number:g}: {'met' if met else 'NOT MET'}")
-    return lines
+    return peer.reached(ASKED.get(case, ()), told)
 
 
 def table(case: str, rows: list[dict]) -> str:
@@ -190,29 +183,5 @@ def run_case(kind: str, sizes: tuple, options: argparse.Namespace, folder: Path)
     return rows
 
 
-def main() -> None:
-    """Run the cases and write `results/benchmarks/lsd.{json,md}`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small cases, few repeats: checks that everything runs")
-    parser.add_argument("--only", nargs="*", help="words that a case's name must contain")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds allowed per solver and case")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    options = parser.parse_args()
-    cases = QUICK if options.quick else CASES
-    cases = {name: case for name, case in cases.items() if all(word in name for word in options.only or ())}
-    if not cases:
-        parser.error(f"--only: found {options.only}, expected words of {list(QUICK if options.quick else CASES)}")
-    header = peer.machine()
-    print(header)
-    record, pieces = {"machine": header, "cases": {}}, []
-    for case, (kind, sizes) in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            rows = run_case(kind, sizes, options, Path(folder))
-        record["cases"][case] = {"kind": kind, "rows": rows}
-        pieces.append(table(case, rows))
-        print(f"\n{pieces[-1]}", flush=True)
-    peer.write(options.out, "lsd", record, "\n\n".join([header, *pieces]))
-
-
 if __name__ == "__main__":
-    main()
+    peer.bench("lsd", __doc__, CASES, QUICK, run_case, lambda case, _, rows: table(case, rows))

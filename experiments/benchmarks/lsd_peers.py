@@ -8,12 +8,7 @@ replicas, in one call, and `bytes` the memory that the compiled program takes be
 """
 
 import functools
-import importlib.metadata
-import json
-import os
-import resource
 import sys
-import time
 
 import numpy as np
 
@@ -36,7 +31,7 @@ def rlcore_relaxation(instance):
     ways = {"one vmap": jax.vmap(one)}
     if len(payoffs) > BLOCK:
         ways = {"blocks": lambda tables: jax.lax.map(one, tables, batch_size=BLOCK)} | ways
-    prepare = lambda way: (_compiled(jax, ways[way], payoffs), len(payoffs))  # noqa: E731
+    prepare = lambda way: (peer.compiled(ways[way], payoffs), len(payoffs))  # noqa: E731
     return {name: functools.partial(prepare, name) for name in ways}
 
 
@@ -102,7 +97,7 @@ def rlcore_simulation(instance):
 
     ways = {"blocks": blocks, "one vmap": jax.vmap(one, (None, None, 0))}
     keys = jax.random.split(jax.random.key(0), replicas)
-    prepare = lambda way: (_compiled(jax, ways[way], problem, planner, keys), rounds * replicas)  # noqa: E731
+    prepare = lambda way: (peer.compiled(ways[way], problem, planner, keys), rounds * replicas)  # noqa: E731
     return {name: functools.partial(prepare, name) for name in ways}
 
 
@@ -179,11 +174,6 @@ def _jax():
     return jax
 
 
-def _compiled(jax, function, *arguments):
-    program = jax.jit(function).lower(*arguments).compile()
-    return lambda: np.asarray(program(*arguments)), program.memory_analysis().temp_size_in_bytes
-
-
 SOLVERS = {
     "relaxation": {"rlcore": (rlcore_relaxation, "rlcore"), "SciPy": (scipy_relaxation, "scipy")},
     "simulation": {"rlcore": (rlcore_simulation, "rlcore"), "NumPy": (numpy_simulation, "numpy")},
@@ -191,34 +181,5 @@ SOLVERS = {
 }
 
 
-def main(kind: str, name: str, path: str, seconds: float, answers: str) -> None:
-    """Time every method of one solver on one instance."""
-    build, package = SOLVERS[kind][name]
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        version = "source"
-    with np.load(path) as data:
-        instance = dict(data)
-    for number, (method, prepare) in enumerate(build(instance).items()):
-        try:
-            started = time.perf_counter()
-            (solve, memory), units = prepare()
-            compiled = time.perf_counter() - started
-            began = time.process_time()
-            value, _, times = peer.repeat(solve, seconds)
-            used = (time.process_time() - began) / (len(times) + 1)
-            place = f"{answers}.{number}.npy"
-            np.save(place, np.asarray(value, np.float64))
-            row = {"method": method, "compile_s": compiled, "median_s": float(np.median(times)), "min_s": min(times)}
-            row |= {"processor_s": used, "repeats": len(times), "units": int(units), "bytes": memory, "answer": place}
-            row["load"] = os.getloadavg()[0]
-            # Of the whole process until now: Python, JAX and the instance are in it.
-            row["peak"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        except Exception as error:  # a peer's failure is a row of the table, not the end of it
-            row = {"method": method, "error": f"{type(error).__name__}: {str(error)[:120]}"}
-        print(json.dumps({"peer": name, "version": version} | row), flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5])
+    peer.serve(SOLVERS, *sys.argv[1:])

@@ -26,7 +26,6 @@ finds a better value, and stops short by over 1e-6 on 95% of the TV problems.
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -144,34 +143,12 @@ def run_case(kind: str, sizes: tuple, options: argparse.Namespace, folder: Path)
     return rows
 
 
-def main() -> None:
-    """Run the cases and write `results/benchmarks/robust.{json,md}`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small cases, few repeats: checks that everything runs")
-    parser.add_argument("--only", nargs="*", help="words that a case's name must contain")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds allowed per solver and case")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    options = parser.parse_args()
-    cases = QUICK if options.quick else CASES
-    cases = {name: case for name, case in cases.items() if all(word in name for word in options.only or ())}
-    if not cases:
-        parser.error(f"--only: found {options.only}, expected words of {list(QUICK if options.quick else CASES)}")
-    header = peer.machine()
-    print(header)
-    record, pieces = {"machine": header, "cases": {}}, []
-    for case, (kind, sizes) in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            rows = run_case(kind, sizes, options, Path(folder))
-        record["cases"][case] = {"kind": kind, "rows": rows}
-        pieces.append(table(case, rows))
-        print(f"\n{pieces[-1]}", flush=True)
-    record["exponents"] = exponents(record["cases"])
-    if record["exponents"]:
-        told = ", ".join(f"{name} {slope:.2f}" for name, slope in record["exponents"].items())
-        pieces.append(f"Exponent of processor time in N: {told}")
-        print(f"\n{pieces[-1]}")
-    peer.write(options.out, "robust", record, "\n\n".join([header, *pieces]))
+def growth(cases: dict) -> tuple[dict, str]:
+    """The exponents, for the record and in words."""
+    found = exponents(cases)
+    told = ", ".join(f"{name} {slope:.2f}" for name, slope in found.items())
+    return {"exponents": found}, f"Exponent of processor time in N: {told}" if found else ""
 
 
 if __name__ == "__main__":
-    main()
+    peer.bench("robust", __doc__, CASES, QUICK, run_case, lambda case, _, rows: table(case, rows), last=growth)

@@ -8,11 +8,7 @@ builds or compiles and returns (solve, units, bytes): solve() -> answer, `units`
 """
 
 import functools
-import importlib.metadata
-import json
-import os
 import sys
-import time
 
 import numpy as np
 
@@ -59,7 +55,7 @@ def rlcore_figure(instance):
         runs[name] = (functools.partial(by_level, kind), many, many * levels.size)
 
     def prepare(function, seeds, units):
-        return _compiled(jax, function, jnp.arange(seeds)), units
+        return peer.compiled(function, jnp.arange(seeds)), units
 
     return {name: functools.partial(prepare, *run) for name, run in runs.items()}
 
@@ -85,7 +81,7 @@ def rlcore_training(instance):
         "VA-R2PVI-TV": lambda d: va_r2pvi(d, features, None, "tv", 3.0, PENALTY, rules=rules),
     }
     chosen = str(instance["learners"]).split(", ") if str(instance["learners"]) else learners
-    prepare = lambda name: (_compiled(jax, lambda d: learners[name](d).weights, data), 1)  # noqa: E731
+    prepare = lambda name: (peer.compiled(lambda d: learners[name](d).weights, data), 1)  # noqa: E731
     return {name: functools.partial(prepare, name) for name in chosen}
 
 
@@ -119,7 +115,7 @@ def rlcore_operators(instance):
     def prepare(kind, block):
         one = lambda problem: operator(kind)(*problem, level).value  # noqa: E731
         solve = jax.vmap(one) if block is None else lambda problems: jax.lax.map(one, problems, batch_size=block)
-        return _compiled(jax, solve, (laws, values)), len(laws)
+        return peer.compiled(solve, (laws, values)), len(laws)
 
     return {kind: functools.partial(prepare, kind, BLOCK) for kind in KINDS} | {
         f"{kind}, one vmap": functools.partial(prepare, kind, None) for kind in KINDS
@@ -187,11 +183,6 @@ def _jax():
     return jax
 
 
-def _compiled(jax, function, *arguments):
-    program = jax.jit(function).lower(*arguments).compile()
-    return lambda: np.asarray(program(*arguments)), program.memory_analysis().temp_size_in_bytes
-
-
 SOLVERS = {
     "figure": {"rlcore": (rlcore_figure, "rlcore")},
     "training": {"rlcore": (rlcore_training, "rlcore"), "loops": (loops_training, "scipy")},
@@ -203,32 +194,5 @@ SOLVERS = {
 }
 
 
-def main(kind: str, name: str, path: str, seconds: float, answers: str) -> None:
-    """Time every method of one solver on one instance."""
-    build, package = SOLVERS[kind][name]
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        version = "source"
-    with np.load(path) as data:
-        instance = dict(data)
-    for number, (method, prepare) in enumerate(build(instance).items()):
-        try:
-            started = time.perf_counter()
-            (solve, memory), units = prepare()
-            compiled = time.perf_counter() - started
-            began = time.process_time()
-            value, _, times = peer.repeat(solve, seconds)
-            used = (time.process_time() - began) / (len(times) + 1)
-            place = f"{answers}.{number}.npy"
-            np.save(place, np.asarray(value, np.float64))
-            row = {"method": method, "compile_s": compiled, "median_s": float(np.median(times)), "min_s": min(times)}
-            row |= {"processor_s": used, "repeats": len(times), "units": int(units), "bytes": memory, "answer": place}
-            row["load"] = os.getloadavg()[0]
-        except Exception as error:  # a peer's failure is a row of the table, not the end of it
-            row = {"method": method, "error": f"{type(error).__name__}: {str(error)[:120]}"}
-        print(json.dumps({"peer": name, "version": version} | row), flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5])
+    peer.serve(SOLVERS, *sys.argv[1:])

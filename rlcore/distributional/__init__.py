@@ -44,8 +44,9 @@ from rlcore.distributional.quantile_loss import quantile_huber_loss, quantile_le
 from rlcore.distributional.representations import Categorical, Quantiles, fitting_lattice
 from rlcore.distributional.search_grid import search_grid
 from rlcore.distributional.spectral_risk import SpectralSolution, maximize_spectral
-from rlcore.distributional.stock import StockGrid, StockPolicy, fitting_grid, policy_action, return_range, stock_grid
+from rlcore.distributional.stock import StockGrid, StockPolicy, policy_action, stock_grid
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.stock_window import fitting_grid, return_range
 from rlcore.distributional.targets import maximize_probability, maximize_value_at_risk, minimize_distance
 from rlcore.distributional.td import CategoricalTable, QuantileTable, StockTD, StockTDState
 from rlcore.distributional.utility import Custom, Power, Reach, TwoSlope, two_slope

@@ -9,16 +9,9 @@ import numpy as np
 
 from rlcore.distributional.law_backup import chosen_outcomes, law_backup, paths, zero_laws
 from rlcore.distributional.representations import Representation
-from rlcore.distributional.stock import (
-    StockGrid,
-    StockPolicy,
-    StockValue,
-    check_grid,
-    check_stock_problem,
-    mean_factor,
-    scale_factor,
-)
+from rlcore.distributional.stock import StockGrid, StockPolicy, StockValue, mean_factor, scale_factor
 from rlcore.distributional.stock_vi import StockSolution
+from rlcore.distributional.stock_window import check_grid, check_stock_problem
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number

@@ -13,8 +13,9 @@ import numpy as np
 from rlcore.distributional.functionals import cvar, mean
 from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, solve, upper_error
 from rlcore.distributional.search_grid import search_grid
-from rlcore.distributional.stock import StockGrid, return_range, reward_spacing
+from rlcore.distributional.stock import StockGrid
 from rlcore.distributional.stock_vi import StockSolution
+from rlcore.distributional.stock_window import return_range, reward_spacing
 from rlcore.distributional.utility import TwoSlope, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number

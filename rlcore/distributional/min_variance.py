@@ -21,7 +21,8 @@ from rlcore.distributional.optimum import (
 )
 from rlcore.distributional.representations import partial_returns
 from rlcore.distributional.search_grid import covering_grid
-from rlcore.distributional.stock import StockGrid, return_range
+from rlcore.distributional.stock import StockGrid
+from rlcore.distributional.stock_window import return_range
 from rlcore.distributional.utility import Power
 from rlcore.mdp import MDP
 

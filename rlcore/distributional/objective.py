@@ -14,7 +14,8 @@ import numpy as np
 
 from rlcore.distributional.functionals import orders_alike, shifts_alike
 from rlcore.distributional.laws import Law
-from rlcore.distributional.stock import StockGrid, StockValue, check_grid, check_stock_problem, scale_factor
+from rlcore.distributional.stock import StockGrid, StockValue, scale_factor
+from rlcore.distributional.stock_window import check_grid, check_stock_problem
 from rlcore.distributional.utility import Custom, Utility
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree, static

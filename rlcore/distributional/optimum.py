@@ -10,8 +10,9 @@ import numpy as np
 from rlcore.distributional.lattice import NEAR
 from rlcore.distributional.laws import Law
 from rlcore.distributional.policy_law import PolicyLaw, policy_law
-from rlcore.distributional.stock import StockGrid, StockPolicy, return_range
+from rlcore.distributional.stock import StockGrid, StockPolicy
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
+from rlcore.distributional.stock_window import return_range
 from rlcore.distributional.utility import Shifted, Utility, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number
@@ -37,8 +38,9 @@ class RiskOptimum(NamedTuple):
     """A policy that is optimal for a risk measure of the return, and what is certain about it.
 
     value: float[], the optimum as solved on the grid. stock: float[], with which the policy starts. lower: float[],
-    what the policy earns, from the law of its return. upper: float[], no policy earns more; inf where nothing is
-    certain (discount 1, no horizon, gains). policy: the `StockPolicy`. law: of its return, without the stock.
+    what the policy earns, from the law of its return; where returns lie on no lattice, the policy that reads the stock
+    at the resolution of that law. upper: float[], no policy earns more; inf where nothing is certain (discount 1, no
+    horizon, gains). policy: the `StockPolicy`. law: of its return, without the stock.
     """
 
     value: Float[Array, ""]

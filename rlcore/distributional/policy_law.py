@@ -13,7 +13,8 @@ from rlcore.distributional.lattice import NEAR, Lattice, lattice
 from rlcore.distributional.law_backup import chosen_outcomes, paths
 from rlcore.distributional.laws import Law
 from rlcore.distributional.representations import partial_returns
-from rlcore.distributional.stock import StockPolicy, check_grid, discount_power, reward_spacing, round_stock
+from rlcore.distributional.stock import StockPolicy, discount_power, round_stock
+from rlcore.distributional.stock_window import check_grid, reward_spacing
 from rlcore.mdp import MDP, finite_horizon
 from rlcore.types import Array, Float, Int, Key, Number
 

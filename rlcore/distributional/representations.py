@@ -9,7 +9,8 @@ import numpy as np
 
 from rlcore.distributional.lattice import Lattice, lattice
 from rlcore.distributional.laws import Law, from_stop_loss, project_categorical, project_quantile, to_stop_loss
-from rlcore.distributional.stock import StockGrid, check_grid, return_range
+from rlcore.distributional.stock import StockGrid
+from rlcore.distributional.stock_window import check_grid, return_range
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number

@@ -4,7 +4,8 @@ import numpy as np
 
 from rlcore.distributional.policy_law import return_spacing
 from rlcore.distributional.representations import partial_returns
-from rlcore.distributional.stock import StockGrid, fitting_grid, return_range, reward_spacing, stock_grid
+from rlcore.distributional.stock import StockGrid, stock_grid
+from rlcore.distributional.stock_window import fitting_grid, return_range, reward_spacing
 from rlcore.mdp import MDP
 
 __all__ = ["MOST_NODES", "covering_grid", "search_grid", "unbounded_high"]

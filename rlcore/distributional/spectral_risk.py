@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional.evaluation import stock_evaluation
-from rlcore.distributional.stock import StockGrid, StockPolicy, return_range, reward_spacing, stock_grid
+from rlcore.distributional.stock import StockGrid, StockPolicy, stock_grid
 from rlcore.distributional.stock_vi import stock_vi
+from rlcore.distributional.stock_window import return_range, reward_spacing
 from rlcore.distributional.utility import Tails
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree

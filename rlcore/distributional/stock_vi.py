@@ -12,12 +12,12 @@ from rlcore.distributional.stock import (
     StockPolicy,
     StockValue,
     break_ties,
-    check_stock_problem,
     mean_factor,
     next_stock,
     round_stock,
     scale_factor,
 )
+from rlcore.distributional.stock_window import check_stock_problem
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number, RandomKey

@@ -17,11 +17,11 @@ from rlcore.distributional.stock import (
     StockPolicy,
     StockValue,
     break_ties,
-    check_stock_problem,
     next_stock,
     policy_action,
     round_stock,
 )
+from rlcore.distributional.stock_window import check_stock_problem
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree, static

@@ -17,15 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional.lattice import NEAR, place
-from rlcore.distributional.stock import (
-    StockGrid,
-    break_ties,
-    check_grid,
-    next_stock,
-    reward_spacing,
-    round_stock,
-    stock_grid,
-)
+from rlcore.distributional.stock import StockGrid, break_ties, next_stock, round_stock, stock_grid
+from rlcore.distributional.stock_window import check_grid, reward_spacing
 from rlcore.distributional.vector_utility import VectorUtility
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree

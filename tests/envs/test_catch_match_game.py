@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from envs.catch_match_game import catch_match_game
+from envs.rules import Outcome, Rules, enumerate_states
 from rlcore.distributional import policy_action, stock_grid, stock_vi, two_slope
 from rlcore.mdp import tabular
 
@@ -71,6 +73,37 @@ def table(balls, width, height, stick):
     initial = np.zeros(shape)
     initial[balls - 1, 0, :, width // 2] = 1 / width
     return tabular(next_state, prob, reward, terminal=terminal, initial=initial.ravel())
+
+
+def test_the_simulator_has_the_transitions_and_rewards_of_the_exact_problem():
+    balls, size, stick = 2, 3, 0.2
+    exact = envs.make("catch_match", balls=balls, size=size, stick=stick)
+    keys = jax.random.split(jax.random.key(0), 64)  # of 3 columns all are seen, but for a chance of 2e-11 each time
+
+    @jax.jit
+    def steps(state, action, stick):
+        one = lambda key: catch_match_game(balls, size, size, stick).step(state, action, key)  # noqa: E731
+        return jax.vmap(one)(keys)
+
+    def outcomes(state, action):
+        if state == "start":
+            return [Outcome(1 / size, (0, column, size // 2, balls), 0.0) for column in range(size)]
+        ways = []
+        for share, stuck in ((1 - stick, 0.0), (stick, 1.0)):  # what happens to the paddle is then certain
+            out = steps(tuple(jnp.int32(x) for x in state), jnp.int32(action), stuck)
+            drawn = zip(*(np.asarray(x).tolist() for x in (*out.state, out.reward, out.terminal)), strict=True)
+            found = {(None if over else tuple(after), reward) for *after, reward, over in drawn}
+            ways += [Outcome(share / len(found), *way) for way in sorted(found, key=str)]
+        return ways
+
+    table = enumerate_states(Rules("start", outcomes, 3, None))
+    # the row of the start is left out, as the problem does; columns are drawn uniformly (tested above)
+    np.testing.assert_array_equal(np.maximum(table.next_state[1:] - 1, 0), exact.next_state)
+    np.testing.assert_allclose(table.prob[1:], exact.prob, rtol=1e-15)
+    np.testing.assert_array_equal(table.reward[1:], exact.reward)
+    np.testing.assert_array_equal(table.terminal[1:], exact.terminal)
+    firsts = [i for i, state in enumerate(table.states[1:]) if state[0] == 0 and state[2:] == (size // 2, balls)]
+    assert np.flatnonzero(exact.initial).tolist() == firsts
 
 
 GOLDEN = {-4: 0.002560, -3: 1.000001, -2: 0.001290, -1: 1.000001, 0: 0.001413, 1: 1.000206, 2: 0.024327}

@@ -1,9 +1,15 @@
 """The outside checks: verdicts, a missing package, and the ledger's discovery, which must not see them."""
 
+import dataclasses
+from fractions import Fraction
+
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import envs
 from theory_checks import external, ledger
-from theory_checks.external import Row, lsd, nash
+from theory_checks.external import Row, distributional, lsd, nash
 from theory_checks.external.__main__ import main
 
 
@@ -21,6 +27,9 @@ def test_a_missing_package_is_a_row_and_a_difference_an_error(monkeypatch, capsy
     monkeypatch.setattr(lsd, "version", lambda package: None)
     assert main(["lsd"]) == 0
     assert capsys.readouterr().out.count("not run") == 4
+    monkeypatch.setattr(distributional, "version", lambda package: None)
+    assert main(["distributional"]) == 0
+    assert capsys.readouterr().out.count("not run") == 3
     monkeypatch.setattr(nash, "checks", lambda: [Row("w", "p 1", 1.0, 1e-8)])
     assert main([]) == 1 and "DIFFERS" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -42,3 +51,82 @@ def test_whittle_indices_agree(monkeypatch):
     monkeypatch.setattr(lsd, "NUM_ARMS", 3)
     verdict = lsd.whittle("reset", monotone=True).verdict
     assert verdict == ("agrees" if external.version("markovianbandit-pkg") else "not run")
+
+
+def read_model(text):
+    """A reader of the format DRN: (cost[S], choices[S] of {state: Fraction}, labels[S], numbers in the head)."""
+    head, _, body = text.partition("@model\n")
+    lines = head.splitlines()
+    told = [int(lines[lines.index(word) + 1]) for word in ("@nr_states", "@nr_choices")]
+    costs, choices, labels = [], [], []
+    for line in body.splitlines():
+        words = line.split()
+        if words[0] == "state":
+            assert int(words[1]) == len(costs)
+            costs.append(int(words[2].strip("[]")))
+            labels.append(words[3:])
+            choices.append([])
+        elif words[0] == "action":
+            assert int(words[1]) == len(choices[-1])
+            choices[-1].append({})
+        else:
+            choices[-1][-1][int(words[0])] = Fraction(words[2])
+    return costs, choices, labels, told
+
+
+def most_likely_within(text, budget):
+    """The largest probability of "done" within a budget, in fractions, where every outcome costs something."""
+    costs, choices, labels, _ = read_model(text)
+    value = {}
+    for left in range(budget + 1):
+        paying = [s for s, cost in enumerate(costs) if cost > 0]
+        for s in paying:
+            (then,) = (to for share in choices[s] for to in share)
+            value[s, left] = value.get((then, left - costs[s]), Fraction(0)) if costs[s] <= left else Fraction(0)
+        for s, label in enumerate(labels):
+            if "done" in label:
+                value[s, left] = Fraction(1)
+            elif costs[s] == 0:
+                value[s, left] = max(sum(p * value[to, left] for to, p in share.items()) for share in choices[s])
+    (start,) = (s for s, label in enumerate(labels) if "init" in label)
+    return value[start, budget]
+
+
+def test_the_model_that_storm_gets_is_the_problem():
+    problem = dataclasses.replace(envs.make("lotteries"), horizon=None)
+    text = distributional.storm_model(problem)
+    costs, choices, labels, (states, num_choices) = read_model(text)
+    assert len(costs) == states and sum(map(len, choices)) == num_choices
+    assert all(sum(share.values()) == 1 for choice in choices for share in choice)
+    assert labels == [["init"], *[[]] * (states - 2), ["done"]] and set(costs) == {0, 1, 9}
+    # the specification's golden values, exactly: three lotteries, two, one, none
+    found = [most_likely_within(text, budget) for budget in distributional.BUDGETS["lotteries"]]
+    assert found == [Fraction(17, 20) ** 3, Fraction(17, 20) ** 2, Fraction(17, 20), 1]
+    assert most_likely_within(text, 6) == 0
+
+
+def test_what_storm_cannot_be_told_is_refused():
+    problem = envs.make("lotteries")
+    with pytest.raises(ValueError, match="horizon 20"):
+        distributional.storm_model(problem)
+    problem = dataclasses.replace(problem, horizon=None)
+    for change, words in (
+        ({"discount": problem.discount * 0.5}, "discount 0.5"),
+        ({"reward": -problem.reward}, "reward"),
+        ({"reward": problem.reward / 2}, "reward"),
+        ({"initial": jnp.full_like(problem.initial, 1 / problem.initial.size)}, "first states"),
+        ({"prob": problem.prob * 0.999}, "sum to"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            distributional.storm_model(dataclasses.replace(problem, **change))
+
+
+def test_storm_agrees_and_a_wrong_answer_would_be_seen(monkeypatch):
+    verdict = distributional.within_budget("lotteries").verdict
+    assert verdict == ("agrees" if external.version("stormpy") else "not run")
+    monkeypatch.setattr(distributional, "version", lambda package: "stormpy 0")
+    exactly = lambda model, budgets: np.array([float(most_likely_within(model, budget)) for budget in budgets])  # noqa: E731
+    monkeypatch.setattr(distributional, "their_probabilities", exactly)
+    assert distributional.within_budget("lotteries").verdict == "agrees"
+    monkeypatch.setattr(distributional, "their_probabilities", lambda *given: exactly(*given) + 1e-6)
+    assert distributional.within_budget("lotteries").verdict == "DIFFERS"

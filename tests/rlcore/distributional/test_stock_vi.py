@@ -19,7 +19,7 @@ from rlcore.distributional import (
     stock_vi,
     two_slope,
 )
-from rlcore.distributional.stock import reward_spacing
+from rlcore.distributional.stock_window import reward_spacing
 from rlcore.mdp import dense, tabular
 from tests.rlcore.distributional.problems import random_problem, return_laws
 
