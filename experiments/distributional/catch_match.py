@@ -123,7 +123,8 @@ def run(config):
         data[f"least {_name(*game)}"] = ((f"target_{game[0]}",), least)
         data[f"best mean {_name(*game)}"] = ((), best)
     found = [trained(agent_of(config, name), config.num_seeds, config.num_episodes) for name in config.agents]
-    distance, score, utility, episodes = (np.stack([np.asarray(x, float) for x in rows]) for rows in zip(*found))
+    rows = zip(*found, strict=True)
+    distance, score, utility, episodes = (np.stack([np.asarray(x, float) for x in row]) for row in rows)
     ended = np.diff(episodes, axis=2)
     # no episode may have ended between two rows of a very short training
     nearing = -np.diff(utility, axis=2) / np.where(ended > 0, ended, np.nan)
