@@ -129,7 +129,7 @@ def run(config):
     levels = np.unique(np.round(np.concatenate([even, list(TAILS)]), 9))
     pairs, laws = plans(problem)
     straight = int(np.flatnonzero((pairs == (MEAN_MOVES, MEAN_TAKEN)).all(axis=1))[0])
-    found = cvar_curve(problem, levels)
+    found = cvar_curve(problem, jnp.asarray(levels))
     tails = [maximize_cvar(problem, level) for level in SHOWN]
     chances = [maximize_probability(problem, target) for target in config.targets]
     roots = [maximize_expectile(problem, level) for level in config.expectiles]
