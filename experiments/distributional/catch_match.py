@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 import envs
 from envs.catch_match_game import catch_match_game
@@ -185,7 +186,8 @@ def plot(data):
         listed = OPTIMA[(BALLS, STICK)]
         near.plot(list(listed), list(listed.values()), "kx", markersize=5, label="prototype, exact", zorder=3)
         for i, agent in enumerate(agents):
-            colour, marker, place = figures.COLOURS[i], "osD"[i], target + 0.18 * (i - (len(agents) - 1) / 2)
+            kind = list(AGENTS).index(agent)  # one look per agent, also where another is left out
+            colour, marker, place = figures.COLOURS[kind], "osD"[kind], target + 0.18 * (i - (len(agents) - 1) / 2)
             here = data["distance"].sel(agent=agent)
             _with_range(near, place, here, colour, marker, agent)
             _with_range(lost, place, regret.sel(agent=agent), colour, marker, agent)
@@ -199,24 +201,29 @@ def plot(data):
             training.fill_between(
                 data["iteration"], curve.min("seed"), curve.max("seed"), color=colour, alpha=0.2, linewidth=0
             )
-            training.plot(data["iteration"], curve.mean("seed"), label=agent, **figures.line_style(i))
+            training.plot(data["iteration"], curve.mean("seed"), label=agent, **figures.line_style(kind))
         near.set(xlabel="target score $g$", ylabel="mean distance $E|G - g|$ [score]", ylim=(0, None))
         lost.axhline(0, color="black", linewidth=0.6)
-        lost.set(xlabel="target score $g$", ylabel="mean distance less the least [score]")
+        lost.set(xlabel="target score $g$", ylabel="regret [score]")
         for axis in (near, lost):
             axis.set_xticks(target)
-        seeds.axhline(0.08, color="grey", linewidth=1.0, linestyle="--", label="with stock: at most")
-        seeds.axhline(0.25, color="grey", linewidth=1.0, linestyle=":", label="frozen: at least")
+        seeds.axhline(0.08, color="grey", linewidth=1.0, linestyle="--", label="asked for: at most, with stock")
+        seeds.axhline(0.25, color="grey", linewidth=1.0, linestyle=":", label="asked for: at least, frozen")
         seeds.set_xticks(range(len(agents)), agents)
-        seeds.set(yscale="log", xlabel="agent, a marker per seed", ylabel="regret, mean over targets [score]")
+        seeds.set(yscale="log", xlabel="agent, a marker per seed", ylabel="mean regret over targets [score]")
         seeds.set(xlim=(-0.6, len(agents) - 0.4))
         floor = float(data[f"least {_name(BALLS, STICK)}"].mean())
         training.axhline(floor, color="black", linewidth=0.8, label="exact optimum, mean")
         training.set(xlabel="iteration", ylabel="mean distance in training [score]", ylim=(0, None))
-        near.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-        lost.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-        seeds.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-        training.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        marks = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+        low, high = seeds.get_ylim()
+        seeds.set_yticks([x for x in marks if low <= x <= high])
+        seeds.yaxis.set_major_formatter("{x:g}")
+        seeds.yaxis.set_minor_locator(NullLocator())
+        seeds.set_ylim(low, high)
+        training.legend()
+        handles, names = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (near, seeds)), strict=True))
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
         length = f"training cut short at {data.attrs['num_steps']} iterations" if short else "full training"
         figure.suptitle(
             f"A study: {BALLS} balls, stick {STICK:g}, seeds: {data.sizes['seed']}, {length};\n"
