@@ -159,7 +159,8 @@ def plot(data):
         bar.ax.set_yticklabels(["$10^{-4}$", "$10^{-3}$", "0.01", "0.1", "1"])
         for axis in axes:
             axis.set(xlabel="target $g$ [reward]")
-        miss.legend(fontsize=7)
+        handles, names = miss.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=6)
         figure.suptitle(
             f"A study: 12 moves, targets from {target[0]} to {target[-1]}, one programme per chance of slipping",
             fontsize=9,

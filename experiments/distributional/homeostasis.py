@@ -174,7 +174,7 @@ def plot(data):
                 s=400 * law[i, j], color=figures.COLOURS[0], alpha=0.7, linewidth=0,
             )  # fmt: skip
             axis.plot(0, 0, "k+", markersize=8)
-            axis.set(xlim=(-11, 21), ylim=(-11, 21), xlabel="drive for food at the end", ylabel="drive for water")
+            axis.set(xlim=(-12, 21), ylim=(-12, 21), xlabel="drive for food at the end", ylabel="drive for water")
             axis.set_title(f"from {SHOWN}, $\\ell_1$, slip {slip:g}: {agent}")
         figure.suptitle(
             "A study: both drives fall by 1 a move and rise by 3 where food or water is; "
