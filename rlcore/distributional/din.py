@@ -101,7 +101,7 @@ class DEtaN:
     average_ties: the target law is the mean of the quantiles of all actions tied for the best score; static.
     relabel: sampled transitions get stocks uniform in [-window, window], the same transition being true for every
       stock; static.
-    frozen: the stock stays at c_0, an ablation; static. sees_stock: False hides it from the network alone; static.
+    frozen: bool[], the stock stays at c_0, an ablation. sees_stock: False hides it from the network alone; static.
     Source: Avila Pires et al. (2025), arXiv 2501.13028, for the method, as recalled; settings are this project's.
     Cost: an iteration is num_envs + 4 batch forward passes, and batch N^2 operations of the loss.
     """
@@ -122,7 +122,7 @@ class DEtaN:
     refresh: int = static(250)
     average_ties: bool = static(False)
     relabel: bool = static(False)
-    frozen: bool = static(False)
+    frozen: Array | bool = False
     sees_stock: bool = static(True)
 
     def quantiles(self, params: PyTree, observation: PyTree, stock: Number) -> Float[Array, "A N"]:
@@ -136,7 +136,7 @@ class DEtaN:
 
     def next_stock(self, stock: Number, reward: Number) -> Float[Array, ""]:
         """(stock + reward) / discount, or the stock itself where it is frozen."""
-        return stock if self.frozen else (stock + reward) / self.discount
+        return jnp.where(self.frozen, stock, (stock + reward) / self.discount)
 
     def rates(self, count: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Learning rate and share of random actions of an iteration."""

@@ -1,0 +1,1 @@
+"""Figures of distributional dynamic programming with stocks."""
