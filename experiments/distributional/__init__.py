@@ -1,0 +1,1 @@
+"""Figures of stock-augmented distributional dynamic programming."""
