@@ -33,8 +33,9 @@ STATES = 5
 DISCOUNTS = (0.5, 0.8, 0.9)
 LEVEL = 0.1
 KINDS = ("particles", "quantiles", "categorical", "stop-loss")
-# .9^300 of the largest return is 2e-13: longer sweeps change nothing.
-SWEEPS = 300
+# Sweeps until this much reward is left; the law of reference takes fixed steps, and counts what is left as its error.
+TOL = 1e-12
+STEPS = 150
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +110,8 @@ def covering(discount, size):
 def true_law(problem, discount, points):
     """The law of the return from state 0, pushed forward on a fine lattice, and a bound of its error in w_1."""
     # one point more on each side for every reward that is shared by two
-    wide = Lattice(2 / (1 - discount) / (points - 1), -(points // 2) - SWEEPS, points + 2 * SWEEPS)
-    found = policy_law(problem, only_policy(), 0.0, points=wide, num_steps=SWEEPS)
+    wide = Lattice(2 / (1 - discount) / (points - 1), -(points // 2) - STEPS, points + 2 * STEPS)
+    found = policy_law(problem, only_policy(), 0.0, points=wide, num_steps=STEPS)
     return found.law, found.error
 
 
@@ -127,7 +128,8 @@ def scattered(problem, points):
         rows = (problem.next_state[:, 0], problem.prob[:, 0], problem.reward[:, 0])
         return jax.vmap(lambda *row: of_state(*row, pmf))(*rows)
 
-    pmf = jax.lax.fori_loop(0, SWEEPS, sweep, jnp.broadcast_to(start, (STATES, points.size)))
+    sweeps = jnp.ceil(jnp.log(TOL * (1 - problem.discount)) / jnp.log(problem.discount)).astype(int)
+    pmf = jax.lax.fori_loop(0, sweeps, sweep, jnp.broadcast_to(start, (STATES, points.size)))
     return Law(points.points, pmf[0])
 
 
@@ -150,7 +152,7 @@ def kept_law(problem, kind, size):
         return scattered(problem, points)
     representation = Categorical(points) if kind == "stop-loss" else Quantiles(size)
     # no stock: the law of the side above the window, where rewards are true
-    kept = law_evaluation(problem, only_policy(), representation, num_steps=SWEEPS).above[0]
+    kept = law_evaluation(problem, only_policy(), representation, tol=TOL).above[0]
     return Law(points.points, kept) if kind == "stop-loss" else quantile_law(kept)
 
 
@@ -295,20 +297,19 @@ def plot(data):
             axis.plot(x, categorical_bound(middle, x), color=figures.COLOURS[2], linewidth=0.8, label="T12, categorical")
             if name == "w1":
                 axis.plot(x, quantile_bound(middle, x), color=figures.COLOURS[1], linewidth=0.8, label="T12, quantiles")
-            for kind, key in (("quantiles", "o"), ("categorical", "s")):
+            for kind, marker in (("quantiles", "k+"), ("categorical", "kx")):
                 known = REFERENCES.get(f"{title}, {kind}, discount 0.9, 51 atoms")
                 if known:
-                    axis.plot(50 if kind == "quantiles" else 51, known.value, "kx", markersize=6)
-            axis.plot([], [], "kx", label="prototype, another chain")
+                    axis.plot(51, known.value, marker, markersize=7, label=f"prototype, {kind}, another chain")
             axis.set(xscale="log", yscale="log", xlabel="atoms", ylabel=f"${title}$ from the true law [reward]")
-            axis.set_title(f"discount {middle:g}, mean and range over chains")
-        axes[0].legend(fontsize=6.5, loc="lower left", ncols=1)
-        axes[1].legend(fontsize=6.5, loc="lower left", ncols=1)
+            axis.set_title(f"discount {middle:g}: mean and range over chains")
+            axis.set_ylim(bottom=axis.get_ylim()[0] / 30)
+            axis.legend(fontsize=6.5, loc="lower left", ncols=2)
         rest = {
-            "w2": (axes[2], "w_2, categorical", "largest over chains / bound line"),
-            "variance": (axes[3], "variance added, categorical", ""),
-            "cvar": (axes[4], f"CVaR {LEVEL:g} understated, categorical", ""),
-            "mean": (axes[5], "bias of the mean", ""),
+            "w2": (axes[2], "$w_2$, categorical"),
+            "variance": (axes[3], "variance added, categorical"),
+            "cvar": (axes[4], f"CVaR {LEVEL:g} understated, categorical"),
+            "mean": (axes[5], "largest bias of the mean"),
         }
         for i, discount in enumerate(DISCOUNTS):
             here = pick(data, "categorical", discount)
@@ -328,10 +329,13 @@ def plot(data):
             other = pick(data, "quantiles", discount)
             axis.plot(other["atoms"], abs(other["mean"]).max("chain"), marker="o", markersize=3, color=colour,
                       linestyle=style["linestyle"], markerfacecolor="none", label=f"quantiles, {discount:g}")  # fmt: skip
-        for name, (axis, title, _) in rest.items():
+        for name, (axis, title) in rest.items():
             axis.set(xscale="log", yscale="log", xlabel="atoms", title=title)
             axis.set_ylabel({"variance": "[reward squared]"}.get(name, "[reward]"))
             axis.legend(fontsize=6.5, loc="center left" if name == "mean" else "lower left")
+        for axis in axes:
+            axis.set_xticks(ticks := sorted({int(n) for n in data["atoms"].values if n % 2}), ticks, minor=False)
+            axis.minorticks_off()
         axes[3].plot(51, REFERENCES["variance added, categorical, discount 0.9, 51 atoms"].value, "kx", markersize=6)
         axes[2].plot([], [], color="grey", linewidth=0.8, label="T12")
         axes[2].legend(fontsize=6.5, loc="lower left")
