@@ -19,8 +19,8 @@ from rlcore.distributional import (
     stock_grid,
     stock_vi,
 )
-from rlcore.distributional.law_backup import law_backup, scores, worth, zero_laws
 from rlcore.distributional.lattice import place
+from rlcore.distributional.law_backup import law_backup, scores, worth, zero_laws
 from rlcore.distributional.stock import StockValue, break_ties
 from rlcore.distributional.stock_vi import Arrivals, stock_backup
 
@@ -66,7 +66,9 @@ def gap(utility, best, value):
     below, above = jnp.abs(utility.tails().slope)
     return jnp.maximum(
         jnp.max(jnp.abs(best.value - value.value)),
-        jnp.maximum(below * jnp.max(jnp.abs(best.below - value.below)), above * jnp.max(jnp.abs(best.above - value.above))),
+        jnp.maximum(
+            below * jnp.max(jnp.abs(best.below - value.below)), above * jnp.max(jnp.abs(best.above - value.above))
+        ),
     )
 
 
@@ -202,7 +204,9 @@ def measured(data):
         out[f"{theorem}: largest {word} / bound"] = Measured(largest, 1e-6)
         out[f"{theorem}: largest excess over the bound"] = Measured(excess, SLACK)
         for utility in data["utility"].values:
-            out[f"{theorem}: largest {word} / bound, {utility}"] = Measured(ratio.sel(utility=utility).max().item(), 1e-6)
+            out[f"{theorem}: largest {word} / bound, {utility}"] = Measured(
+                ratio.sel(utility=utility).max().item(), 1e-6
+            )
     out["T6: largest fall of a value"] = Measured(data["fall"].max().item(), SLACK)
     eighth = data.sel(utility="min(x, 0)").isel(sweep=8)
     for kind in ("no_division", "no_stock"):
@@ -266,7 +270,9 @@ def plot(data):
             known = REFERENCES[f"{kind}: share beyond T5 after 8 sweeps, min(x, 0)"].value
             broken.plot(8, known, "x", color=figures.COLOURS[j], markersize=7)
         broken.plot([], [], "kx", label="prototype, 60 problems")
-        broken.set(ylim=(-0.03, 1.4), yticks=np.linspace(0, 1, 6), xlabel="sweeps n", ylabel="share of problems beyond T5")
+        broken.set(
+            ylim=(-0.03, 1.4), yticks=np.linspace(0, 1, 6), xlabel="sweeps n", ylabel="share of problems beyond T5"
+        )
         broken.set_title("what breaks the bound, min(x, 0)")
         broken.legend(fontsize=7, loc="upper left", ncols=2)
         for j, (name, dim, word) in enumerate(

@@ -1,4 +1,4 @@
-"""The best CVaR of four costs at several levels, beside golden values, and the exact laws of the policies that have it."""
+"""The best CVaR of four costs at several levels beside golden values, and exact laws of the policies that have it."""
 
 import dataclasses
 
@@ -7,7 +7,16 @@ import numpy as np
 from envs.risk import betting, deep_sea_treasure, mud_and_nails, obstacle
 from experiments import figures
 from experiments.reference import Measured, Reference
-from rlcore.distributional import cvar, cvar_curve, mean, policy_action, policy_law
+from rlcore.distributional import (
+    cvar,
+    cvar_curve,
+    mean,
+    policy_action,
+    policy_law,
+    return_range,
+    stock_vi,
+    two_slope,
+)
 
 TITLE = "CVaR suite: betting, obstacle, mud and nails, deep-sea treasure (a study)"
 PRECISION = "float64"
@@ -25,6 +34,8 @@ LEVELS = {
 }
 # Sweeps and pushes end at 1e-10, over the level 0.1, times the tens of steps that an episode may have left.
 SWEEPS = 1e-7
+# A slope above 0 that ranks policies of one CVaR by their mean, and is far below what tells two CVaRs apart.
+TILT = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +77,7 @@ GOLDEN = {
         },
     ),
 }
-COLUMNS = ("best CVaR", "stock", "its mean", "CVaR of the best mean")
+COLUMNS = ("best CVaR", "stock", "its mean, over ties", "CVaR of the best mean")
 
 
 def _references():
@@ -125,14 +136,25 @@ def _suite(name):
     for row, x in zip(probs, laws, strict=True):
         at = np.rint(-np.asarray(x.law.values) / spacing).astype(int)
         np.add.at(row, at[at >= 0], np.asarray(x.law.probs)[at >= 0])
-    tails = [[-float(cvar(x.law, level)) for level in levels] for x in (laws[-1],)][0]
+    own = np.array([-float(mean(x.law)) for x in laws[:-1]])
+    tied = np.stack([own, own])
+    tails = [[-float(cvar(x.law, t)) for x, t in zip(laws, levels, strict=False)]]
+    if np.isfinite(return_range(problem)[0]).all():  # else the worst mean is infinite
+        for row, tilt in zip(tied, (TILT, -TILT), strict=True):
+            other = stock_vi(problem, two_slope(tilt, 1.0), grid).policy
+            others = [policy_law(problem, other, c).law for c in stocks]
+            row[:] = [-float(mean(x)) for x in others]
+            tails.append([-float(cvar(x, t)) for x, t in zip(others, levels, strict=True)])
     out = {
         "best": (("level",), -np.asarray(found.value)),
         "stock": (("level",), stocks),
-        "law_cvar": (("level",), [-float(cvar(x.law, t)) for x, t in zip(laws, levels, strict=False)]),
-        "law_mean": (("level",), [-float(mean(x.law)) for x in laws[:-1]]),
+        # of the policy of the first actions, then of those of extreme means
+        "law_cvar": (("policy_found", "level"), np.array(tails)),
+        "law_mean": (("level",), own),
+        # the least and the greatest mean cost among policies of the best CVaR
+        "tied_mean": (("end", "level"), tied),
         "mean_best": ((), -float(mean(laws[-1].law))),
-        "mean_cvar": (("level",), tails),
+        "mean_cvar": (("level",), [-float(cvar(laws[-1].law, level)) for level in levels]),
         "remaining": ((), max(float(x.remaining) for x in laws)),
         "curve": (("level", "node"), -np.asarray(found.curve)),
         "node": (("node",), np.asarray(grid.nodes)),
@@ -174,13 +196,17 @@ def measured(data):
     for name in present(data):
         get = lambda key, name=name: data[f"{name}.{key}"].values  # noqa: E731
         out[f"{name}: best mean"] = Measured(float(get("mean_best")), SWEEPS)
-        columns = (get("best"), get("stock"), get("law_mean"), get("mean_cvar"))
+        least, most = get("tied_mean")
+        # policies of one CVaR differ in their means: the middle of these, and half their range
+        columns = (get("best"), get("stock"), (least + most) / 2, get("mean_cvar"))
         for i, level in enumerate(LEVELS[name]):
             for column, values in zip(COLUMNS, columns, strict=True):
                 error = 0.0 if column == "stock" else SWEEPS
+                error += (most - least)[i] / 2 if column == COLUMNS[2] else 0.0
                 out[f"{name}, {level:g}: {column}"] = Measured(float(values[i]), error)
-            out[f"{name}, {level:g}: CVaR of the policy's law"] = Measured(float(get("law_cvar")[i]), SWEEPS)
-        furthest = max(furthest, float(np.max(np.abs(get("law_cvar") - get("best")))))
+            out[f"{name}, {level:g}: mean of the first actions"] = Measured(float(get("law_mean")[i]), SWEEPS)
+            out[f"{name}, {level:g}: CVaR of the policy's law"] = Measured(float(get("law_cvar")[0, i]), SWEEPS)
+        furthest = max(furthest, float(np.max(np.abs(get("law_cvar") - get("best")[None]))))
     out["largest difference of a law's CVaR from the search"] = Measured(furthest, SWEEPS)
     return out
 
@@ -200,7 +226,8 @@ def _search(axis, name, get):
     low, high = get("best").min(), get("best").max()
     axis.set_ylim(low - 0.25 * (high - low) - 1, high + 1.2 * (high - low) + 3)
     axis.set(xlabel="first stock c [cost]", ylabel="cost", title=f"{NAMES.get(name, name)}: c - V(c) / level")
-    axis.legend(fontsize=7, loc="upper right")
+    axis.set_xlim(right=get("stock").max() + 0.6 * (get("stock").max() - get("node")[0]))
+    axis.legend(fontsize=7, loc="lower left")
 
 
 def _laws(axis, name, get):
@@ -224,7 +251,7 @@ def _laws(axis, name, get):
 
 
 def _policy(axis, name, get):
-    """What the policy does: arrows on a road, black for the mean, red for the first level; else the first action."""
+    """What the policy does: arrows on a road, grey where they differ; else the first action by stock."""
     if f"{name}.map" not in get.data:
         axis.plot(get("node"), get("first_action"), drawstyle="steps-mid", **figures.line_style(0))
         for i, (level, stock) in enumerate(zip(LEVELS[name], get("stock"), strict=True)):
@@ -251,7 +278,7 @@ def _policy(axis, name, get):
     axis.set_xticks(range(columns), range(1, columns + 1))
     axis.set_yticks(range(rows), range(1, rows + 1))
     axis.set(xlabel="column", ylabel="row")
-    axis.set_title(f"moves: mean (above), stock {get('stock')[0]:g} (below); grey: they differ")
+    axis.set_title(f"moves: black, best mean; orange, stock {get('stock')[0]:g}")
 
 
 class _Get:

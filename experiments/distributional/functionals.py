@@ -1,4 +1,4 @@
-"""Which functionals of the return greedy distributional programming optimises: all policies of small trees enumerated."""
+"""Which functionals greedy distributional programming optimises: all policies of small trees enumerated."""
 
 import dataclasses
 import functools
@@ -265,9 +265,16 @@ def plot(data):
                 if not (tree["loss"] > 0).any():
                     continue
                 values = tree["worst_policies"].values
-                scale = lambda x, low=values.min(), high=values.max(): (x - low) / (high - low)  # noqa: E731
-                trees.plot(scale(values), np.full(values.size, y), "|", color="grey", markersize=5, alpha=0.6)
-                trees.plot(scale(tree["worst_greedy"].item()), y, MARKERS[i], color=figures.COLOURS[i], markersize=5)
+                low, high = values.min(), values.max()
+                at_policies = (values - low) / (high - low)
+                trees.plot(at_policies, np.full(values.size, y), "|", color="grey", markersize=5, alpha=0.6)
+                trees.plot(
+                    (tree["worst_greedy"].item() - low) / (high - low),
+                    y,
+                    MARKERS[i],
+                    color=figures.COLOURS[i],
+                    markersize=5,
+                )
         shares.set_yticks(rows, NAMES)
         for axis in (losses, trees):
             axis.set_yticks(rows, [])
@@ -281,10 +288,14 @@ def plot(data):
             shares.text(0.49, y + 0.05, text, fontsize=7, ha="right", style="italic")
         losses.set(xscale="log", xlim=(1e-17, 1e2), xlabel="largest loss [units of the functional]")
         losses.set_title("rounding, or a loss")
-        trees.set(xlim=(-0.05, 1.05), xlabel="value, worst policy 0, best 1", title="the worst tree: 128 policies, greedy")
+        trees.set(
+            xlim=(-0.05, 1.05), xlabel="value, worst policy 0, best 1", title="the worst tree: 128 policies, greedy"
+        )
         trees.plot([], [], "|", color="grey", label="a policy")
         for i, discount in enumerate(DISCOUNTS):
-            trees.plot([], [], MARKERS[i], color=figures.COLOURS[i], markersize=5, label=f"greedy, discount {discount:g}")
+            trees.plot(
+                [], [], MARKERS[i], color=figures.COLOURS[i], markersize=5, label=f"greedy, discount {discount:g}"
+            )
         trees.legend(loc="upper left", fontsize=7)
         titles = {
             "mixtures": "by hand: CVaR 3/5, discount 1",

@@ -27,7 +27,9 @@ from rlcore.distributional import (
 from rlcore.distributional.lattice import Lattice
 from rlcore.mdp import MDP
 
-TITLE = "Projected laws of the return: distance, variance and CVaR by atoms and discount, with the lines of T12 (a study)"
+TITLE = (
+    "Projected laws of the return: distance, variance and CVaR by atoms and discount, with the lines of T12 (a study)"
+)
 PRECISION = "float64"
 STATES = 5
 DISCOUNTS = (0.5, 0.8, 0.9)
@@ -62,9 +64,7 @@ def _references():
         out[f"{name}, discount 0.9, 51 atoms"] = Reference(value, 5e-4, MINE, WHERE, comparable=False)
     out["bound of w_2, categorical, discount 0.9, 51 atoms"] = Reference(0.459, 5e-4, MINE, WHERE)
     out["bound of the variance, categorical, discount 0.9, 51 atoms"] = Reference(0.211, 5e-4, MINE, WHERE)
-    out["w_1, quantiles, discount 0.9, 51 atoms"] = Reference(
-        0.303, 5e-4, MINE, f"{WHERE}, 50 atoms", comparable=False
-    )
+    out["w_1, quantiles, discount 0.9, 51 atoms"] = Reference(0.303, 5e-4, MINE, f"{WHERE}, 50 atoms", comparable=False)
     out["bound of w_1, quantiles, discount 0.9, 50 atoms"] = Reference(2.0, 5e-2, MINE, WHERE)
     out["bias of the mean, quantiles, discount 0.9, 51 atoms"] = Reference(
         0.30, 5e-3, MINE, f"{WHERE}, 50 atoms", comparable=False
@@ -265,10 +265,13 @@ def measured(data):
         out[f"{words[name]} / bound, categorical, largest"] = Measured(ratio, 0.0)
     quantiles = [pick(data, "quantiles", g) for g in DISCOUNTS]
     ratio = max(
-        float((x["w1"] / _along(x, quantile_bound(g, x["atoms"].values))).max()) for g, x in zip(DISCOUNTS, quantiles, strict=True)
+        float((x["w1"] / _along(x, quantile_bound(g, x["atoms"].values))).max())
+        for g, x in zip(DISCOUNTS, quantiles, strict=True)
     )
     out["w_1 / bound, quantiles, largest"] = Measured(ratio, 0.0)
-    out["CVaR added, categorical, largest"] = Measured(max(float(x["cvar"].max()) for x in categorical), certain / LEVEL)
+    out["CVaR added, categorical, largest"] = Measured(
+        max(float(x["cvar"].max()) for x in categorical), certain / LEVEL
+    )
     both = [abs(pick(data, "stop-loss", g) - x).max() for g, x in zip(DISCOUNTS, categorical, strict=True)]
     out["stop-loss against scattered, largest difference"] = Measured(
         max(float(x[name]) for x in both for name in words), 0.0
@@ -294,7 +297,9 @@ def plot(data):
                 axis.fill_between(x, y.min("chain"), y.max("chain"), color=style["color"], alpha=0.15, linewidth=0)
                 axis.plot(x, y.mean("chain"), label=kind, marker=".", **style)
             x = pick(data, "categorical", middle)["atoms"].values
-            axis.plot(x, categorical_bound(middle, x), color=figures.COLOURS[2], linewidth=0.8, label="T12, categorical")
+            axis.plot(
+                x, categorical_bound(middle, x), color=figures.COLOURS[2], linewidth=0.8, label="T12, categorical"
+            )
             if name == "w1":
                 axis.plot(x, quantile_bound(middle, x), color=figures.COLOURS[1], linewidth=0.8, label="T12, quantiles")
             for kind, marker in (("quantiles", "k+"), ("categorical", "kx")):
@@ -327,8 +332,9 @@ def plot(data):
             axis.plot(x, np.maximum(abs(here["mean"]).max("chain"), 1e-17), marker="s", markersize=3,
                       label=f"categorical, {discount:g}", **style)  # fmt: skip
             other = pick(data, "quantiles", discount)
-            axis.plot(other["atoms"], abs(other["mean"]).max("chain"), marker="o", markersize=3, color=colour,
-                      linestyle=style["linestyle"], markerfacecolor="none", label=f"quantiles, {discount:g}")  # fmt: skip
+            bias = abs(other["mean"]).max("chain")
+            axis.plot(other["atoms"], bias, marker="o", markersize=3, markerfacecolor="none",
+                      label=f"quantiles, {discount:g}", **style)  # fmt: skip
         for name, (axis, title) in rest.items():
             axis.set(xscale="log", yscale="log", xlabel="atoms", title=title)
             axis.set_ylabel({"variance": "[reward squared]"}.get(name, "[reward]"))
