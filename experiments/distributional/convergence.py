@@ -83,7 +83,7 @@ def _frozen(choice):
 
 def _undivided(problem, utility, sweeps):
     """The policies int[n + 1, S, R] of a stock that is not divided by the discount: what breaks the theory."""
-    stock = GRID.nodes + problem.reward[..., None]
+    stock = GRID.nodes[None, None, None] + problem.reward[..., None]
     going = Arrivals(stock, place(GRID.lattice, stock))
     signs = jnp.where(utility.tails().slope < 0, -1.0, 1.0)
 

@@ -226,7 +226,8 @@ def _search(axis, name, get):
     low, high = get("best").min(), get("best").max()
     axis.set_ylim(low - 0.25 * (high - low) - 1, high + 1.2 * (high - low) + 3)
     axis.set(xlabel="first stock c [cost]", ylabel="cost", title=f"{NAMES.get(name, name)}: c - V(c) / level")
-    axis.set_xlim(right=get("stock").max() + 0.6 * (get("stock").max() - get("node")[0]))
+    nodes, best = get("node"), get("stock").max()
+    axis.set_xlim(right=min(nodes[-1], best + 0.6 * (best - nodes[0])))
     axis.legend(fontsize=7, loc="lower left")
 
 
@@ -254,15 +255,14 @@ def _policy(axis, name, get):
     """What the policy does: arrows on a road, grey where they differ; else the first action by stock."""
     if f"{name}.map" not in get.data:
         axis.plot(get("node"), get("first_action"), drawstyle="steps-mid", **figures.line_style(0))
+        count = 8 if name == "deep_sea_treasure" else 6
         for i, (level, stock) in enumerate(zip(LEVELS[name], get("stock"), strict=True)):
-            axis.axvline(stock, label=f"level {level:g}", linewidth=1, **{**figures.line_style(i)})
-        axis.set(xlabel="stock c [cost]", title="first action by stock")
-        if name == "deep_sea_treasure":
-            axis.set_yticks(range(8), HEADINGS)
-            axis.set_ylabel("heading")
-        else:
-            axis.set(ylabel="bet", yticks=range(6))
-        axis.set_ylim(-0.4, (8 if name == "deep_sea_treasure" else 6) + 0.6)
+            axis.vlines(
+                stock, -0.4, count - 0.6, label=f"best at level {level:g}", linewidth=1, **figures.line_style(i)
+            )
+        axis.set(xlabel="stock c [cost]", title="first action by stock", ylim=(-0.4, count + 0.6))
+        axis.set_yticks(range(count), HEADINGS if count == 8 else range(6))
+        axis.set_ylabel("heading" if count == 8 else "bet")
         axis.legend(fontsize=7, ncols=3, loc="upper left")
         return
     maps = get("map")

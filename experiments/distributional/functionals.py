@@ -141,11 +141,12 @@ def _one_functional(which, keys, discount):
     def one(key):
         own, stock_key = jax.random.split(key)
         problem = random_problem(own, STATES, discount, horizon=STEPS)
-        stock = jax.random.randint(stock_key, (), -3, 4)
+        node = jax.random.randint(stock_key, (), -3, 4)
+        stock = node.astype(problem.reward.dtype)
         # promised of all of them: what happens where it is false is the question
         solved = dist_vi(problem, functional, WINDOW, representation, homogeneous=True, shifts=False)
-        at = stock - WINDOW.lattice.first
-        greedy = functional(Law(stock + representation.points.points, solved.laws[0, at]))
+        kept = solved.laws[0, node - WINDOW.lattice.first]
+        greedy = functional(Law(stock + representation.points.points, kept))
         laws = brute_force_laws(problem, jnp.asarray(0))
         return greedy, jax.vmap(lambda values, probs: functional(Law(stock + values, probs)))(laws.values, laws.probs)
 

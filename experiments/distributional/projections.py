@@ -120,7 +120,7 @@ def scattered(problem, points):
     start = project_categorical(Law(jnp.zeros(1), jnp.ones(1)), points)
 
     def of_state(next_state, prob, reward, pmf):
-        values = reward[:, None] + problem.discount * points.points
+        values = reward[:, None] + problem.discount * points.points[None]
         probs = prob[:, None] * pmf[next_state]
         return project_categorical(Law(values.ravel(), probs.ravel()), points)
 
@@ -159,7 +159,7 @@ def kept_law(problem, kind, size):
 def moments(problem):
     """The mean and the variance of the return from state 0, from two linear equations."""
     prob, reward = problem.prob[:, 0], problem.reward[:, 0]
-    following = jax.nn.one_hot(problem.next_state[:, 0], STATES)
+    following = jax.nn.one_hot(problem.next_state[:, 0], STATES, dtype=prob.dtype)
     onward = jnp.sum(prob[..., None] * following, axis=1)
     own = jnp.sum(prob * reward, axis=1)
     first = jnp.linalg.solve(jnp.eye(STATES) - problem.discount * onward, own)
