@@ -1,1 +1,1 @@
-"""Figures of distributional dynamic programming with stocks."""
+"""Figures of stock-augmented distributional dynamic programming."""
