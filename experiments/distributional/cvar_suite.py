@@ -45,7 +45,7 @@ class Config:
     problems: tuple[str, ...] = tuple(PROBLEMS)
 
 
-QUICK = Config(problems=("betting", "obstacle"))
+QUICK = Config(problems=("betting",))
 
 MINE, WHERE = "prototype of this project", "specification of the family, section 5, experiment 4"
 DIGITS = 5.1e-7
@@ -257,10 +257,8 @@ def _policy(axis, name, get):
         axis.plot(get("node"), get("first_action"), drawstyle="steps-mid", **figures.line_style(0))
         count = 8 if name == "deep_sea_treasure" else 6
         for i, (level, stock) in enumerate(zip(LEVELS[name], get("stock"), strict=True)):
-            axis.vlines(
-                stock, -0.4, count - 0.6, label=f"best at level {level:g}", linewidth=1, **figures.line_style(i)
-            )
-        axis.set(xlabel="stock c [cost]", title="first action by stock", ylim=(-0.4, count + 0.6))
+            axis.vlines(stock, -0.4, count - 0.6, label=f"best at {level:g}", linewidth=1, **figures.line_style(i))
+        axis.set(xlabel="stock c [cost]", title="first action by stock; lines: best by level", ylim=(-0.4, count + 0.6))
         axis.set_yticks(range(count), HEADINGS if count == 8 else range(6))
         axis.set_ylabel("heading" if count == 8 else "bet")
         axis.legend(fontsize=7, ncols=3, loc="upper left")
