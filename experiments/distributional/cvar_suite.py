@@ -106,17 +106,16 @@ def cells(problem, start):
     Args: problem: of `SHAPES`; start: the cell of state 0, counted from 0. The car's tyre stays whole.
     """
     next_state, prob, terminal = (np.asarray(x) for x in (problem.next_state, problem.prob, problem.terminal))
-    found, todo = {start: 0}, [start]
-    for cell in todo:
+    found, seen, todo = {start: 0}, {0}, [start]
+    for cell in todo:  # grows while we read it: breadth first
         state = found[cell]
         for action, (down, right) in enumerate(COMPASS):
             likely = int(np.argmax(prob[state, action]))
             after = int(next_state[state, action, likely])
-            if after == state or terminal[state, action, likely]:
-                continue
-            target = (cell[0] + down, cell[1] + right)
-            if target not in found:
+            if after not in seen and not terminal[state, action, likely]:
+                target = (cell[0] + down, cell[1] + right)
                 found[target] = after
+                seen.add(after)
                 todo.append(target)
     return found
 
