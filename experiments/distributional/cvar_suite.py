@@ -191,7 +191,7 @@ def present(data):
 def measured(data):
     """The table of the specification, costs positive; NaN for problems that the preset leaves out."""
     out = {name: Measured(np.nan, np.nan) for name in REFERENCES}
-    furthest = 0.0
+    furthest = unended = 0.0
     for name in present(data):
         get = lambda key, name=name: data[f"{name}.{key}"].values  # noqa: E731
         out[f"{name}: best mean"] = Measured(float(get("mean_best")), SWEEPS)
@@ -206,6 +206,8 @@ def measured(data):
             out[f"{name}, {level:g}: mean of the first actions"] = Measured(float(get("law_mean")[i]), SWEEPS)
             out[f"{name}, {level:g}: CVaR of the policy's law"] = Measured(float(get("law_cvar")[0, i]), SWEEPS)
         furthest = max(furthest, float(np.max(np.abs(get("law_cvar") - get("best")[None]))))
+        unended = max(unended, float(get("remaining")))
+    out["largest probability of an episode cut off"] = Measured(unended, 0.0)
     out["largest difference of a law's CVaR from the search"] = Measured(furthest, SWEEPS)
     return out
 

@@ -215,12 +215,8 @@ def run(config):
             at = {"kind": kind, "atoms": 2**size if kind == "particles" else size}
             rows.append(xr.Dataset(found, {"discount": list(DISCOUNTS)}).assign_coords(**at))
     data = xr.concat(rows, "row")
-    return data.assign(
-        {
-            "truth_error": (("discount", "chain"), np.asarray(certain)),
-            "law": (("discount", "point"), np.asarray(truth.probs[:, 0])),
-        }
-    ).assign_attrs(title=TITLE, points=config.points)
+    data["truth_error"] = (("discount", "chain"), np.asarray(certain))
+    return data.assign_attrs(title=TITLE)
 
 
 def categorical_bound(discount, size, power=1):
