@@ -242,7 +242,7 @@ def plot(data):
                 bound = (1 if name == "error" else 2) * discount**x / (1 - discount)
                 axis.plot(x, bound, color=colour, linewidth=1.2, linestyle="--", label=f"bound, discount {share}")
             axis.set(yscale="log", xlabel=word, title=title, ylim=(floor / 2, 10))
-        axes[0].set_ylabel("error or loss / (L R)")
+        axes[0].set_ylabel("error or loss / (L R), 1e-8 for less")
         axes[0].legend(fontsize=7, loc="lower left")
         ratios, broken, optimal = axes[3:]
         names = [str(x) for x in data["utility"].values]
