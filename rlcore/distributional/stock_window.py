@@ -16,12 +16,23 @@ __all__ = ["check_grid", "check_stock_problem", "fitting_grid", "possible_reward
 def possible_rewards(problem: MDP) -> np.ndarray:
     """The rewards that can occur, as one row on the host: those of available actions and positive probabilities.
 
-    Raises: ValueError: NaN or infinite rewards. Cost: one pass over the outcomes.
+    Raises: TypeError: a problem that is no outcome list. ValueError: NaN or infinite rewards, a discount of 0.
+    Cost: one pass over the outcomes.
     """
+    _check_type(problem)
+    if not 0 < float(problem.discount) <= 1:
+        raise ValueError(
+            f"discount: found {float(problem.discount)}, expected a number in (0, 1]: the stock is divided by it"
+        )
     reward = np.asarray(problem.reward)[_possible(problem)]
     if not np.all(np.isfinite(reward)):
         raise ValueError(f"reward: found {reward[~np.isfinite(reward)][0]}, expected finite numbers")
     return reward
+
+
+def _check_type(problem: MDP) -> None:
+    if not isinstance(problem, MDP):
+        raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
 
 
 def _possible(problem: MDP) -> np.ndarray:
@@ -106,7 +117,8 @@ def fitting_grid(
       high: the last node where returns have no lower bound (costs without a horizon), in units of reward.
 
     Returns: nodes from minus the greatest to minus the least possible return.
-    Raises: ValueError: returns unbounded above, or below without `high`.
+    Raises: TypeError, ValueError: a problem that is no outcome list, NaN rewards, a discount of 0; returns unbounded
+      above, or below without `high`, or a first state from which no path ends.
     Cost: that of `return_range`.
     """
     low_return, high_return = return_range(problem)
@@ -143,14 +155,11 @@ def check_grid(problem: MDP, grid: StockGrid) -> None:
         or discount leave.
     Cost: one pass over the outcomes.
     """
-    if not isinstance(problem, MDP):
-        raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
+    _check_type(problem)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, grid))):
         return
     possible_rewards(problem)
     discount, horizon = float(problem.discount), problem.horizon
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount: found {discount}, expected a number in (0, 1]: the stock is divided by it")
     if grid.coordinates == "discounted" and horizon is None:
         raise ValueError("coordinates: found 'discounted' without a horizon, expected one: the stock needs the time")
     if grid.rounding == "exact":

@@ -225,6 +225,7 @@ def test_levels_are_traced_and_a_batch_is_its_members():
         ({"functional": Reach()}, "utility: found Reach at discount 0.5 without a horizon"),
         ({"grid": stock_grid(-1, 4, 1)}, "grid: found first node -1"),
         ({"grid": stock_grid(-4, 4, 0.7)}, "grid: found rounding 'exact'"),
+        ({"representation": Quantiles(0)}, "representation: found 0 numbers"),
         ({"representation": Categorical(lattice(0, 1e9, 1))}, "representation: found .*, expected fewer"),
     ],
 )
