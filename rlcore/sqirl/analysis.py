@@ -145,6 +145,28 @@ def analyze_episodic(
     )
 
 
+def prepared(mdp: MDP | StickyMDP, sticky: float, max_k: int | None) -> tuple[Episodic, int]:
+    """A problem and a depth as `analyze` takes them, checked on the host.
+
+    Args: mdp, sticky, max_k: as in `analyze`.
+    Returns: (the problem with its length, max_k).
+    Raises: as `analyze`.
+    Cost: one pass over the outcomes.
+    """
+    require_float64("rlcore.sqirl.analyze")
+    problem = mdps.sticky(mdp, sticky) if sticky != 0 else mdp
+    one = episodic(problem)
+    base = problem.base if isinstance(problem, StickyMDP) else problem
+    if base.prob.dtype != np.float64:
+        raise TypeError(f"mdp: found {base.prob.dtype}, expected float64: gaps of 1e-13 are real")
+    parts = {name: getattr(base, name) for name in ("terminal", "available", "discount", "horizon", "initial")}
+    mdps.tabular(base.next_state, base.prob, base.reward, **parts)
+    max_k = min(MAX_K, problem.horizon) if max_k is None else max_k
+    if not 1 <= max_k <= problem.horizon:
+        raise ValueError(f"max_k: found {max_k}, expected 1 to the horizon, {problem.horizon}")
+    return one, int(max_k)
+
+
 def analyze(
     mdp: MDP | StickyMDP,
     sticky: float = 0.0,
@@ -177,23 +199,13 @@ def analyze(
       docs/proofs/sqirl.md, T1 to T4.
     Cost: about 6 T sweeps per rung, memory a few T S A.
     """
-    require_float64("rlcore.sqirl.analyze")
-    base = mdp.base if isinstance(mdp, StickyMDP) else mdp
-    problem = mdps.sticky(mdp, sticky) if sticky != 0 else mdp
-    one = episodic(problem)
-    if base.prob.dtype != np.float64:
-        raise TypeError(f"mdp: found {base.prob.dtype}, expected float64: gaps of 1e-13 are real")
-    parts = {name: getattr(base, name) for name in ("terminal", "available", "discount", "horizon", "initial")}
-    mdps.tabular(base.next_state, base.prob, base.reward, **parts)
-    max_k = min(MAX_K, problem.horizon) if max_k is None else max_k
-    if not 1 <= max_k <= problem.horizon:
-        raise ValueError(f"max_k: found {max_k}, expected 1 to the horizon, {problem.horizon}")
+    one, max_k = prepared(mdp, sticky, max_k)
     if official and relative_tol:
         raise ValueError("relative_tol: found True with official=True, expected the absolute tolerance")
     return analyze_episodic(
         one,
         exploration,
-        max_k=int(max_k),
+        max_k=max_k,
         tol=tol,
         tie_tol=0.0 if official else tie_tol,
         relative_tol=relative_tol,
