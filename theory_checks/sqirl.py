@@ -109,19 +109,20 @@ def reachability(instance, ties=True):
     values = basic_values(one)
     optimal = optimal_actions(values.optimal.q, one.problem.available[None], 1e-9)
     best = jnp.max(returns)
-    bounds, q = [], values.exploration.q
-    for _ in range(steps):
+
+    def rung(q, _):
         greedy = q >= jnp.max(q, axis=-1, keepdims=True)
         belongs = jnp.all(jnp.take_along_axis(greedy[None], policies[..., None], axis=-1), axis=(1, 2, 3))
         least = jnp.min(jnp.where(belongs, returns, jnp.inf))
         most = jnp.max(jnp.where(belongs, returns, -jnp.inf))
-        seen = q if ties else q + 1.0 * jax.nn.one_hot(jnp.argmax(q, axis=-1), 2)
+        seen = q if ties else q + jax.nn.one_hot(jnp.argmax(q, axis=-1), 2)
         earned = greedy_return(one, seen, 0.0)
         verdict = solvable(one, seen, optimal, 0.0).astype(float)
-        bounds.append(identity(verdict, (least >= best - 1e-9).astype(float), 1.0))
-        bounds.append(identity(jnp.stack([earned.worst, earned.best]), jnp.stack([least, most]), 1.0))
-        q = qvi_step(one, q)
-    return bounds
+        ours = jnp.stack([verdict, earned.worst, earned.best])
+        return qvi_step(one, q), (ours, jnp.stack([(least >= best - 1e-9).astype(float), least, most]))
+
+    _, (ours, enumerated) = jax.lax.scan(rung, values.exploration.q, None, length=steps)
+    return identity(ours, enumerated, 1.0)
 
 
 # ---- T2, T3: the ladder ----------------------------------------------------------------------------------------------
