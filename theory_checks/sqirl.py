@@ -258,7 +258,7 @@ def rare_instance(key, states, actions, steps):
     "sqirl/epsilon",
     "A policy that takes actions above sub where rung 2's gap is not below Delta_2(eps) loses <= eps of the range",
     falsifiers=[
-        Falsifier("actions above sub are taken there (any action)", {"above": False}, share=0.6),
+        Falsifier("actions above sub are taken there (any action)", {"above": False}, share=0.9),
     ],
     origin=derived_here("docs/proofs/sqirl.md, Up to epsilon"),
     proof="docs/proofs/sqirl.md#epsilon",

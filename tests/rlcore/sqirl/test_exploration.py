@@ -7,7 +7,7 @@ import pytest
 
 from envs import make
 from rlcore.episodic import episodic, episodic_values, padded
-from rlcore.mdp import discounted, sticky
+from rlcore.mdp import discounted, sticky, tabular
 from rlcore.sqirl import covering_length, exploration_occupancy, return_law
 
 
@@ -56,8 +56,6 @@ def test_a_law_of_returns_by_all_paths(stick):
 
 def test_a_law_of_returns_against_simulation_of_its_lattice():
     # Costs and gains: three steps of -1, 0 or +2, hand-counted from independent uniform choices.
-    from rlcore.mdp import tabular
-
     reward = np.array([[[-1.0], [0.0], [2.0]]])
     mdp = tabular(np.zeros((1, 3, 1), int), np.ones((1, 3, 1)), reward, horizon=3)
     law = return_law(episodic(mdp), 1.0)
