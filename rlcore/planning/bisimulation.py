@@ -1,6 +1,6 @@
 """The coarsest bisimulation of a tabular problem, and its quotient: states that no policy could tell apart."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +49,7 @@ def _law_of_classes(target: np.ndarray, prob: np.ndarray) -> np.ndarray:
     return np.concatenate([np.take_along_axis(x, order, axis=-1) for x in (target.astype(float), prob)], axis=-1)
 
 
-def coarsest_bisimulation(mdp: MDP, labels: Int[Array, "S"] | None = None) -> Bisimulation:
+def coarsest_bisimulation(mdp: MDP, labels: Any = None) -> Bisimulation:
     """Merge all states that agree, for ever and under every action, in expected reward, ending and label.
 
     Args:

@@ -29,7 +29,8 @@ START = {"cell": jnp.asarray([1, 1], jnp.int32), "heading": jnp.zeros((), jnp.in
 def test_the_empty_room_is_found_again(chunk):
     found = tabulate(turn_and_walk, START, 3, 100, chunk=chunk)
     room = make("minigrid_empty", size=SIZE)
-    np.testing.assert_array_equal(found.mdp.next_state * ~found.mdp.terminal, room.next_state * ~room.terminal)
+    goes_on = ~np.asarray(room.terminal)
+    np.testing.assert_array_equal(found.mdp.next_state[goes_on], room.next_state[goes_on])
     for field in ("reward", "terminal", "initial"):
         np.testing.assert_array_equal(getattr(found.mdp, field), getattr(room, field))
     assert found.mdp.horizon == 100 and found.states["cell"].shape == (32, 2)

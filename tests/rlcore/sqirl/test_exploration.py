@@ -77,4 +77,4 @@ def test_bad_lattices():
     with pytest.raises(ValueError, match=r"discount: found 0.5"):
         return_law(episodic(discounted(make("cliff"), 0.5)), 0.01)
     with pytest.raises(ValueError, match=r"spacing: found 0"):
-        return_law(cliff, 0)
+        return_law(cliff, 0.0)
