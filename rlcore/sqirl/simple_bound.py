@@ -64,8 +64,8 @@ def bernstein_ratio(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
     """What the logarithm ln(2 T A^k) is multiplied by in the number of episodes of depth k.
 
-    Sound: max (8 sigma^2 + 4/3 b gap) / gap^2, sigma^2 = (q - w) (o - q) and b = o - w per action sequence, with q, w, o
-    its exploration, worst and best value. Official: max 16 (q - w) (o - w) / gap^2.
+    Sound: max (8 sigma^2 + 4/3 b gap) / gap^2, sigma^2 = (q - w) (o - q) and b = o - w per action sequence, with q, w,
+    o its exploration, worst and best value. Official: max 16 (q - w) (o - w) / gap^2.
 
     Args: policy: exploration, float[T,S+1,A]; k: depth, may be traced; mode: "sound" or "official", static.
     Returns: (ratio float[], smallest gap float[], whether the problem is C-solvable at k).
