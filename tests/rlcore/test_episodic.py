@@ -153,7 +153,7 @@ def test_what_cannot_be_padded_is_refused():
     with pytest.raises(ValueError, match=r"problem.horizon: found None"):
         ep.episodic(random_problem(0, horizon=None))
     with pytest.raises(TypeError, match=r"problem: found DenseMDP"):
-        ep.episodic(dense(mdp))
+        ep.episodic(sticky(dense(mdp), 0.1))
     with pytest.raises(ValueError, match=r"problems: found none"):
         ep.stacked([])
     with pytest.raises(TypeError, match=r"float types"):
