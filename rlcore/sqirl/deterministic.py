@@ -14,7 +14,7 @@ import numpy as np
 
 from rlcore.mdp import MDP, check_policy
 from rlcore.pytree import pytree, static
-from rlcore.types import Array, Bool, Float, Int
+from rlcore.types import Array, Float, Int
 
 __all__ = [
     "DeterministicTable",
@@ -22,8 +22,6 @@ __all__ = [
     "deterministic_table",
     "exploration",
     "lattice",
-    "lookahead",
-    "optimal_actions",
     "optimal_values",
     "sequence_ends",
 ]
@@ -165,23 +163,14 @@ def action_values(table: DeterministicTable, value: Callable) -> Float[Array, "T
         q = table.reward + following[table.next_state]
         return value(q, t), q
 
-    return jax.lax.scan(back, jnp.zeros_like(table.reward[:, 0]), jnp.arange(table.horizon), reverse=True)[1]
+    return jax.lax.scan(
+        back, jnp.zeros_like(table.reward[:, 0]), jnp.arange(table.horizon, dtype=jnp.int32), reverse=True
+    )[1]
 
 
 def optimal_values(table: DeterministicTable) -> Float[Array, "T S1 A"]:
     """Q*: float[T,S+1,A]. Cost: O(T S A)."""
     return action_values(table, lambda q, t: jnp.max(q, axis=1))
-
-
-def optimal_actions(q: Float[Array, "T S1 A"], tolerance: float) -> Bool[Array, "T S1 A"]:
-    """Which actions come within `tolerance` (in units of reward) of the best. Cost: O(T S A)."""
-    return q >= jnp.max(q, axis=-1, keepdims=True) - tolerance
-
-
-def lookahead(table: DeterministicTable, q: Float[Array, "T S1 A"]) -> Float[Array, "T S1 A"]:
-    """One rung of the ladder: r + max_a' Q_{t+1}(s',a'); the last step stays. Returns: float[T,S+1,A]."""
-    best = jnp.max(q[1:], axis=2)
-    return jnp.concatenate([table.reward + best[:, table.next_state], q[-1:]])
 
 
 def sequence_ends(
@@ -195,8 +184,9 @@ def sequence_ends(
     count = table.num_actions**depth
     state = jnp.broadcast_to(jnp.arange(table.end + 1, dtype=jnp.int32)[:, None], (table.end + 1, count))
     total = jnp.zeros(state.shape, table.reward.dtype)
+    number = jnp.arange(count, dtype=jnp.int32)
     for j in range(depth):
-        action = jnp.arange(count) // table.num_actions ** (depth - 1 - j) % table.num_actions
+        action = number // table.num_actions ** (depth - 1 - j) % table.num_actions
         action, inside = action[None], t + j < table.horizon
         total = total + jnp.where(inside, table.reward[state, action], 0)
         state = jnp.where(inside, table.next_state[state, action], state)

@@ -49,7 +49,7 @@ def open_loop_return(problem: Problem, actions: Int[Array, " T"]) -> Float[Array
         return (now.push_forward(pairs), total, weight * problem.discount), None
 
     start = (problem.initial, jnp.zeros_like(problem.discount), jnp.ones_like(problem.discount))
-    return jax.lax.scan(step, start, (actions, jnp.arange(len(actions))))[0][1]
+    return jax.lax.scan(step, start, (actions, jnp.arange(len(actions), dtype=jnp.int32)))[0][1]
 
 
 @partial(jax.jit, static_argnames=("k", "m", "score", "replayed"))
@@ -59,7 +59,8 @@ def _plan(
     """Actions int32[T] and steps. `replayed`: episodes start at time 0, as they must where the prefix is random."""
     horizon, num_actions, count = table.horizon, table.num_actions, table.num_actions**k
     integer = jnp.result_type(int)
-    digits = jnp.stack([jnp.arange(count) // num_actions ** (k - 1 - j) % num_actions for j in range(k)], axis=1)
+    number = jnp.arange(count, dtype=jnp.int32)
+    digits = jnp.stack([number // num_actions ** (k - 1 - j) % num_actions for j in range(k)], axis=1)
     # The last level is left out: a uniform number beyond it by rounding still draws the last action.
     levels = jnp.cumsum(policy, axis=-1)[..., :-1]
 
@@ -70,7 +71,7 @@ def _plan(
             state, before, total, steps = carry
             draw, again = jax.random.split(jax.random.fold_in(key, t))
             u = jax.random.uniform(draw, (count, m), policy.dtype)
-            chosen = jnp.sum(u[..., None] >= levels[t][state], axis=-1)
+            chosen = jnp.sum(u[..., None] >= levels[t][state], axis=-1, dtype=jnp.int32)
             planned = jnp.where(t < i, plan[t], digits[:, jnp.clip(t - i, 0, k - 1)])[:, None]
             chosen = jnp.where(t < i + k, planned, chosen)
             if replayed:
@@ -81,7 +82,7 @@ def _plan(
 
         start = jnp.full((count, m), table.initial if replayed else state, jnp.int32)
         none = jnp.zeros((count, m), table.reward.dtype)
-        carry = (start, jnp.zeros((count, m), integer), none, jnp.zeros((), integer))
+        carry = (start, jnp.zeros((count, m), jnp.int32), none, jnp.zeros((), integer))
         return jax.lax.fori_loop(0 if replayed else i, horizon, step, carry)[2:]
 
     def choose(i, carry):
@@ -91,7 +92,7 @@ def _plan(
         best = jnp.argmax(jnp.sum(total, axis=1) if score == "mean" else jnp.max(total, axis=1))
         action = (best // num_actions ** (k - 1)).astype(jnp.int32)
         replay = 0 if replayed else elapsed * count * m
-        elapsed = elapsed + (state != table.end)
+        elapsed = elapsed + (state != table.end).astype(integer)
         return plan.at[i].set(action), table.next_state[state, action], elapsed, steps + taken + replay
 
     zero = jnp.zeros((), integer)

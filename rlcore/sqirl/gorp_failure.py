@@ -23,7 +23,6 @@ from rlcore.sqirl.deterministic import (
     deterministic_table,
     exploration,
     lattice,
-    optimal_actions,
     optimal_values,
     sequence_ends,
 )
@@ -71,9 +70,9 @@ def returns(
     Source: derived, BRIDGE/SQIRL specification, 3.7. Cost: O(T S A L).
     """
     size = table.end + 1
-    last = jnp.broadcast_to(jnp.arange(points) == -jnp.asarray(lowest, jnp.int32), (size, points))
+    last = jnp.broadcast_to(jnp.arange(points, dtype=jnp.int32) == -jnp.asarray(lowest, jnp.int32), (size, points))
     last = last.astype(policy.dtype)
-    index = jnp.arange(points) - table.reward.astype(jnp.int32)[..., None]
+    index = jnp.arange(points, dtype=jnp.int32) - table.reward.astype(jnp.int32)[..., None]
     inside = (index >= 0) & (index < points)
     index = jnp.clip(index, 0, points - 1)
 
@@ -100,8 +99,10 @@ def sum_law(law: Float[Array, "*S L"], m: Int[Array, ""], size: int) -> Float[Ar
         mass = jnp.exp(ways + xlogy(inside, chance) + xlog1py(n - inside, -chance))
         return jnp.where(c <= n, mass, 0)
     transform = jnp.fft.rfft(law, size)
-    power = jnp.abs(transform) ** m * jnp.exp(1j * jnp.asarray(m, law.dtype) * jnp.angle(transform))
-    inside = jnp.arange(size) <= m * (law.shape[-1] - 1)
+    times = jnp.asarray(m, law.dtype)
+    angle = times * jnp.angle(transform)
+    power = jnp.abs(transform) ** times * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
+    inside = jnp.arange(size, dtype=jnp.int32) <= m * (law.shape[-1] - 1)
     mass = jnp.where(inside, jnp.maximum(jnp.fft.irfft(power, size), 0), 0)
     return mass / jnp.sum(mass, axis=-1, keepdims=True)
 
@@ -136,13 +137,13 @@ def choice_law(
 
         def one(state_and_ahead):
             state, ahead = state_and_ahead
-            index = jnp.arange(size) - ahead[:, None]
+            index = jnp.arange(size, dtype=jnp.int32) - ahead[:, None]
             mass = jnp.where(index >= 0, total[state[:, None], jnp.maximum(index, 0)], 0)
             return jnp.sum(_first_best(mass).reshape(table.num_actions, -1), axis=1)
 
         return jax.lax.map(one, (state, ahead), batch_size=max(1, min(table.end + 1, BLOCK // (count * size))))
 
-    return jax.lax.map(at, jnp.arange(table.horizon))
+    return jax.lax.map(at, jnp.arange(table.horizon, dtype=jnp.int32))
 
 
 def failure(
@@ -153,11 +154,12 @@ def failure(
     Args: choice: float[T,S+1,A]; tolerance: an action is optimal within it, in units of the table's rewards.
     Returns: (float[], float[]: the largest |row sum - 1|). Cost: O(T S A).
     """
-    good = optimal_actions(optimal_values(table), tolerance)
+    best = optimal_values(table)
+    good = best >= jnp.max(best, axis=2, keepdims=True) - tolerance
 
     def back(following, now):
         law, good = now
-        return jnp.sum(law * jnp.where(good, following[table.next_state], 1), axis=1), None
+        return jnp.sum(law * jnp.where(good, following[table.next_state], 1.0), axis=1), None
 
     fails = jax.lax.scan(back, jnp.zeros_like(table.reward[:, 0]), (choice, good), reverse=True)[0]
     return fails[table.initial], jnp.max(jnp.abs(jnp.sum(choice, axis=2) - 1))
@@ -176,7 +178,7 @@ def _extremes(table):
 
 @partial(jax.jit, static_argnames="k")
 def _spread(table, k):
-    paid = jax.lax.map(lambda t: sequence_ends(table, k, t)[1], jnp.arange(table.horizon))
+    paid = jax.lax.map(lambda t: sequence_ends(table, k, t)[1], jnp.arange(table.horizon, dtype=jnp.int32))
     return jnp.max(jnp.max(paid, axis=2) - jnp.min(paid, axis=2))
 
 

@@ -18,7 +18,7 @@ def _steps(table: DeterministicTable, target: Array, key: Array, max_steps: int)
     ends = (jnp.arange(table.end + 1) == table.end)[:, None]
     own = jnp.broadcast_to(jnp.arange(table.end + 1, dtype=jnp.int32)[:, None], table.next_state.shape)
     most = jnp.broadcast_to(jnp.max(table.reward[: table.end]), table.reward.shape)
-    unknown = DeterministicTable(own, jnp.where(ends, 0, most), table.initial, horizon)
+    unknown = DeterministicTable(own, jnp.where(ends, jnp.zeros_like(most), most), table.initial, horizon)
 
     def episode(carry):
         model, steps, number, _ = carry
@@ -34,9 +34,15 @@ def _steps(table: DeterministicTable, target: Array, key: Array, max_steps: int)
             following, paid = table.next_state[state, action], table.reward[state, action]
             next_state = next_state.at[state, action].set(following)
             reward = reward.at[state, action].set(paid)
-            return (following, next_state, reward, total + paid, taken + (state != table.end)), None
+            return (following, next_state, reward, total + paid, taken + (state != table.end).astype(taken.dtype)), None
 
-        start = (table.initial, model.next_state, model.reward, jnp.zeros((), table.reward.dtype), jnp.zeros((), int))
+        start = (
+            table.initial,
+            model.next_state,
+            model.reward,
+            jnp.zeros((), table.reward.dtype),
+            jnp.zeros((), jnp.result_type(int)),
+        )
         (_, next_state, reward, total, taken), _ = jax.lax.scan(step, start, (q, level))
         model = DeterministicTable(next_state, reward, table.initial, horizon)
         return model, steps + taken, number + 1, total
@@ -46,7 +52,9 @@ def _steps(table: DeterministicTable, target: Array, key: Array, max_steps: int)
         return (total < target) & (steps < max_steps)
 
     low = jnp.asarray(-jnp.inf, table.reward.dtype)
-    _, steps, _, total = jax.lax.while_loop(goes_on, episode, (unknown, jnp.zeros((), int), jnp.zeros((), int), low))
+    _, steps, _, total = jax.lax.while_loop(
+        goes_on, episode, (unknown, jnp.zeros((), jnp.result_type(int)), jnp.zeros((), jnp.result_type(int)), low)
+    )
     return jnp.where(total >= target, steps.astype(table.reward.dtype), jnp.inf)
 
 

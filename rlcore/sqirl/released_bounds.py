@@ -19,7 +19,6 @@ from rlcore.sqirl.deterministic import (
     deterministic_table,
     exploration,
     lattice,
-    optimal_actions,
     optimal_values,
     sequence_ends,
 )
@@ -27,9 +26,11 @@ from rlcore.sqirl.gorp import check_depth
 from rlcore.sqirl.gorp_failure import returns
 from rlcore.types import require_float64
 
-__all__ = ["METHODS", "released_failure", "released_horizon", "released_search"]
+__all__ = ["CORRECTED", "METHODS", "binomial_limits", "released_failure", "released_horizon", "released_search"]
 
 METHODS = ("binomial", "bennett", "bernstein", "berry-esseen")
+# The binomial method with the atom at 0 in its first bin, which is a bound.
+CORRECTED = "binomial with atom"
 LEVELS = np.arange(101) / 100
 # The methods over a grid of levels compare all pairs of sequences; the released code stops at 100.
 MOST_SEQUENCES = 100
@@ -50,8 +51,12 @@ def _by_levels(below: Callable, above: Callable, edge_low: np.ndarray, edge_high
     return low, high
 
 
-def _binomial(q: np.ndarray, m: int):
-    """Bins of Bin(m, q_s) as in the released code: the atom at 0 is in none of them."""
+def binomial_limits(q: np.ndarray, m: int, *, atom: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Limits on the probability that each of Bin(m, q_s) is the first largest.
+
+    Args: q: float[K]; m: from 1; atom: whether X = 0 belongs to the first bin; in the released code it is in none.
+    Returns: (l float[K], u float[K]); with the atom these are bounds. Source: docs/proofs/sqirl.md#t8. Cost: 100 K^2.
+    """
     table = bdtr(np.arange(m + 1), m, q[:, None]) if m < LARGEST_TABLE else None
     if m < 30:
         edges = np.stack([np.searchsorted(row, LEVELS) for row in table]).astype(float)
@@ -65,7 +70,10 @@ def _binomial(q: np.ndarray, m: int):
     else:
         cdf = np.swapaxes(table[:, edges.astype(int)], 0, 1)
     mass = np.diff(np.diagonal(cdf).T, axis=1)
-    return _by_levels(lambda _: cdf[..., :-1], lambda _: cdf[..., 1:], edges[:, :-1], edges[:, 1:], mass)
+    low, high = _by_levels(lambda _: cdf[..., :-1], lambda _: cdf[..., 1:], edges[:, :-1], edges[:, 1:], mass)
+    if atom:
+        high = high + np.prod(cdf[0, :, 0])
+    return low, high
 
 
 def _tail(distance: np.ndarray, m: int, spread: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -163,7 +171,7 @@ class _Nodes:
         points = low + np.arange(high - low + 1)
         off = points - np.sum(laws * points, axis=2, keepdims=True)
         moments = [np.sqrt(np.sum(laws * off**2, axis=2)), np.sum(laws * np.abs(off) ** 3, axis=2)]
-        self.good = np.asarray(optimal_actions(best, tolerance / unit))
+        self.good = np.asarray(best >= jnp.max(best, axis=2, keepdims=True) - tolerance / unit)
         self.next_state, self.horizon, self.num_actions = np.asarray(table.next_state), table.horizon, table.num_actions
         self.first = np.arange(table.num_actions**k) // table.num_actions ** (k - 1)
         top = float(values[2][0, table.initial])
@@ -203,7 +211,9 @@ class _Nodes:
         q, w, o, deviation, third = worth
         found = []
         if "binomial" in methods and self.binary and m <= MOST_BINOMIAL:
-            found.append(_binomial(np.clip(q / self.best, 0, 1), m))
+            found.append(binomial_limits(np.clip(q / self.best, 0, 1), m, atom=False))
+        if CORRECTED in methods and self.binary:
+            found.append(binomial_limits(np.clip(q / self.best, 0, 1), m, atom=True))
         if "bennett" in methods:
             found.append(_bennett(q, w, o, float(m)))
         if len(q) <= MOST_SEQUENCES:
@@ -246,7 +256,8 @@ def released_failure(
     """What the released code takes for an upper bound on the probability that GORP(k, m) fails.
 
     Args: mdp: deterministic, rewards on a lattice; k, m: depth and episodes per sequence; methods: some of `METHODS`
-      ("binomial" for k = 1 and rewards 0 or J* alone); policy: exploration, uniform by default; tolerance: in reward.
+      ("binomial" for k = 1 and rewards 0 or J* alone), or `CORRECTED` in its place; policy: exploration, uniform by
+      default; tolerance: in reward.
     Returns: the number, in [0, 1]; not a bound where two actions tie and "binomial" counts.
     Raises: RuntimeError: float64 is off. ValueError: unknown methods, m below 1, and as `gorp_failure`.
     Source: the authors' code, BRIDGE/SQIRL specification, 3.7; the linear programme in closed form. Bennett's single
@@ -265,7 +276,7 @@ def released_horizon(
     """The released code's m and k + log_A m: geometric bisection from 10^100 to one per cent.
 
     Args: as `released_failure`. Returns: (horizon, m). Raises: as `released_failure`.
-    Source: as `released_failure`. Cost: some 350 times less than a scan: about 15 calls of `released_failure`.
+    Source: as `released_failure`. Cost: about 15 calls of `released_failure`.
     """
     nodes = _checked(mdp, k, methods, policy, tolerance, "released_horizon")
     m = released_search(lambda m: nodes.failure(m, methods) <= 0.5, 10**100, ratio=1.01)
@@ -274,6 +285,6 @@ def released_horizon(
 
 def _checked(mdp, k, methods, policy, tolerance, where) -> _Nodes:
     require_float64(where)
-    if not methods or set(methods) - set(METHODS):
-        raise ValueError(f"methods: found {methods}, expected some of {METHODS}")
+    if not methods or set(methods) - {*METHODS, CORRECTED}:
+        raise ValueError(f"methods: found {methods}, expected some of {(*METHODS, CORRECTED)}")
     return _Nodes(mdp, k, policy, tolerance)

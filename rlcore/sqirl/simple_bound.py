@@ -1,25 +1,22 @@
 """How many episodes GORP needs at most, by Bernstein's inequality: a sound bound and the one of the released code."""
 
+import dataclasses
 from functools import partial
 from math import ceil, inf, log
 
 import jax
 import jax.numpy as jnp
 
-from rlcore.mdp import MDP
+from rlcore.episodic import Episodic, episodic
+from rlcore.mdp import MDP, check_policy
 from rlcore.pytree import pytree, static
-from rlcore.sqirl.deterministic import (
-    DeterministicTable,
-    action_values,
-    deterministic_table,
-    exploration,
-    lookahead,
-    optimal_actions,
-    optimal_values,
-)
+from rlcore.sqirl.deterministic import deterministic_table
+from rlcore.sqirl.ladder import basic_values, qvi_step
+from rlcore.sqirl.solvability import confusable_gaps
+from rlcore.sqirl.ties import optimal_actions
 from rlcore.types import Array, Bool, Float, Number, require_float64
 
-__all__ = ["SimpleBound", "bernstein_ratio", "confusable_gaps", "simple_bound"]
+__all__ = ["SimpleBound", "bernstein_ratio", "simple_bound"]
 
 MODES = ("sound", "official")
 
@@ -34,69 +31,40 @@ class SimpleBound:
     gap: tuple[float, ...] = static()
 
 
-def confusable_gaps(
-    table: DeterministicTable, q: Float[Array, "T S1 A"], good: Bool[Array, "T S1 A"], rounding: Number = 1e-12
-) -> tuple[Float[Array, "T S1"], Bool[Array, "T S1"], Bool[Array, ""]]:
-    """Gaps between the best action and the best one that is not optimal, and the set where they matter.
-
-    Args: q: Q^k; good: the optimal actions; rounding: values this close, relative to their size, are ties.
-    Returns: (gap float[T,S+1], inf where every action is optimal; C bool[T,S+1], what is reached from the start by
-      actions above every action that is not optimal; whether all gaps in C are positive).
-    Source: BRIDGE/SQIRL specification, 2 and 3.6, from the authors' code. Cost: O(T S A).
-    """
-    best = jnp.max(q, axis=2)
-    second = jnp.max(jnp.where(good, -jnp.inf, q), axis=2)
-    gap = best - second
-    clear = gap > rounding * jnp.maximum(jnp.abs(best), jnp.where(jnp.isinf(second), 0, jnp.abs(second)))
-
-    def forward(here, now):
-        q, second = now
-        go = here[:, None] & (q > second[:, None])
-        return jnp.zeros_like(here).at[table.next_state].max(go), here
-
-    start = jnp.arange(table.end + 1) == table.initial
-    inside = jax.lax.scan(forward, start, (q, second))[1]
-    return gap, inside, jnp.all(clear | ~inside)
-
-
 def bernstein_ratio(
-    table: DeterministicTable, policy: Float[Array, "T S1 A"], k: Number, mode: str, tolerance: Number
+    episodic: Episodic, exploration: Array | None, k: Number, *, mode: str, tolerance: Number
 ) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
     """What the logarithm ln(2 T A^k) is multiplied by in the number of episodes of depth k.
 
     Sound: max (8 sigma^2 + 4/3 b gap) / gap^2, sigma^2 = (q - w) (o - q) and b = o - w per action sequence, with q, w,
     o its exploration, worst and best value. Official: max 16 (q - w) (o - w) / gap^2.
 
-    Args: policy: exploration, float[T,S+1,A]; k: depth, may be traced; mode: "sound" or "official", static.
+    Args: episodic: one deterministic problem; exploration: float[S,A] or [T,S,A], None for uniform; k: depth, may be
+      traced; mode: "sound" or "official", static; tolerance: as in `simple_bound`.
     Returns: (ratio float[], smallest gap float[], whether the problem is C-solvable at k).
     Source: docs/proofs/sqirl.md#t7; official: the authors' code, BRIDGE/SQIRL specification, 3.7. Cost: O(k T S A).
     """
-    explored = action_values(table, lambda q, t: jnp.sum(policy[t] * q, axis=1))
-    best = optimal_values(table)
-    worst = action_values(table, lambda q, t: jnp.min(q, axis=1))
-    # Rounding must not take the exploration value out of its range.
-    explored = jnp.clip(explored, worst, best)
-    spread = (explored - worst) * (best - (explored if mode == "sound" else worst))
+    problem = episodic.problem
+    values = basic_values(episodic, exploration)
+    q, best, worst = values.exploration.q, values.optimal.q, values.worst.q
     # A sequence keeps its variance and range on the way up; the largest of those that begin with an action counts.
-    still = jax.tree.map(jnp.zeros_like, table.reward)
-    unpaid = DeterministicTable(table.next_state, still, table.initial, table.horizon)
+    unpaid = dataclasses.replace(episodic, problem=dataclasses.replace(problem, reward=jnp.zeros_like(problem.reward)))
+    parts = (q, (q - worst) * (best - (q if mode == "sound" else worst)), best - worst)
 
     def rung(_, ladder):
         q, spread, width = ladder
-        return lookahead(table, q), lookahead(unpaid, spread), lookahead(unpaid, width)
+        return qvi_step(episodic, q), qvi_step(unpaid, spread), qvi_step(unpaid, width)
 
-    q, spread, width = jax.lax.fori_loop(1, k, rung, (explored, spread, best - worst))
-    gap, inside, solvable = confusable_gaps(table, q, optimal_actions(best, tolerance))
+    q, spread, width = jax.lax.fori_loop(1, k, rung, parts)
+    gaps = confusable_gaps(episodic, q, optimal_actions(best, problem.available[None], tolerance))
     spread, width = jnp.max(spread, axis=2), jnp.max(width, axis=2)
+    counts = gaps.confusable & jnp.isfinite(gaps.gap) & (gaps.gap > 0)
+    gap = jnp.where(counts, gaps.gap, 1)
     terms = 8 * spread + 4 / 3 * width * gap if mode == "sound" else 16 * spread
-    counts = inside & jnp.isfinite(gap)
-    ratio = jnp.where(counts, terms / jnp.where(counts & (gap > 0), gap, 1) ** 2, 0)
-    return jnp.max(ratio), jnp.min(jnp.where(inside, gap, jnp.inf)), solvable
+    return jnp.max(jnp.where(counts, terms / gap**2, 0)), gaps.smallest, gaps.separated
 
 
-@partial(jax.jit, static_argnames="mode")
-def _ratio(table, policy, k, mode, tolerance):
-    return bernstein_ratio(table, policy, k, mode, tolerance)
+_ratio = partial(jax.jit, static_argnames="mode")(bernstein_ratio)
 
 
 def simple_bound(mdp: MDP, mode: str = "sound", *, policy: object = None, tolerance: float = 1e-4) -> SimpleBound:
@@ -113,12 +81,12 @@ def simple_bound(mdp: MDP, mode: str = "sound", *, policy: object = None, tolera
     require_float64("simple_bound")
     if mode not in MODES:
         raise ValueError(f"mode: found {mode!r}, expected one of {MODES}")
-    table = deterministic_table(mdp)
-    policy = exploration(table, policy)
+    table, one = deterministic_table(mdp), episodic(mdp)
+    policy = None if policy is None else check_policy(mdp, policy, by_time=True)
     best, episodes, gaps, k = float(table.horizon), [], [], 1
     base = table.num_actions
     while k < best:
-        ratio, gap, solvable = (float(x) for x in _ratio(table, policy, k, mode, tolerance))
+        ratio, gap, solvable = (float(x) for x in _ratio(one, policy, k, mode=mode, tolerance=tolerance))
         m = float(max(1, ceil(ratio * (log(2 * table.horizon) + k * log(base))))) if solvable else inf
         episodes.append(m)
         gaps.append(gap)
