@@ -73,7 +73,7 @@ def deterministic_table(mdp: MDP) -> DeterministicTable:
         _fail("mdp.horizon", None, "a number of steps, see rlcore.mdp.finite_horizon")
     if mdp.prob.ndim != 3:
         _fail("mdp", "a kernel that changes with time", "a stationary one, [S,A,B]")
-    if mdp.discount != 1:
+    if np.asarray(mdp.discount) != 1:
         _fail("mdp.discount", float(mdp.discount), "1: these are methods for undiscounted returns")
     prob, initial = np.asarray(mdp.prob), np.asarray(mdp.initial)
     if np.sum(initial > 0) != 1:

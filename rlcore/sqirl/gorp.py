@@ -44,7 +44,7 @@ def open_loop_return(problem: Problem, actions: Int[Array, " T"]) -> Float[Array
         mass, total, weight = carry
         action, t = action_and_time
         now = problem.at_time(t)
-        pairs = mass[:, None] * jax.nn.one_hot(action, num_actions, dtype=mass.dtype)
+        pairs = mass[:, None] * jax.nn.one_hot(action, num_actions, dtype=mass.dtype)[None]
         total = total + weight * jnp.sum(pairs * now.expected_reward())
         return (now.push_forward(pairs), total, weight * problem.discount), None
 
@@ -121,7 +121,13 @@ def gorp(
       steps; half of that where the MDP is deterministic, as episodes start where the plan leads.
     """
     base = problem.base if isinstance(problem, StickyMDP) else problem
-    table = deterministic_table(base)
+    # Eager under a jit that closes over the problem, too.
+    with jax.ensure_compile_time_eval():
+        table = deterministic_table(base)
+        try:
+            scored, _ = lattice(table)
+        except ValueError:
+            scored = table
     check_depth(k, table.horizon)
     if m < 1:
         raise ValueError(f"m: found {m}, expected at least 1 episode per sequence")
@@ -132,10 +138,6 @@ def gorp(
         raise ValueError(
             f"m: found {m}, that is up to {most:.3g} steps, expected at most the {limit:.3g} one can count"
         )
-    try:
-        scored, _ = lattice(table)
-    except ValueError:
-        scored = table
     is_sticky = isinstance(problem, StickyMDP)
     repeat = problem.probability if is_sticky else jnp.zeros((), table.reward.dtype)
     actions, steps = _plan(scored, repeat, exploration(table, policy), key, k, m, score, is_sticky)

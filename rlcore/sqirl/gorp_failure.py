@@ -16,7 +16,6 @@ import numpy as np
 from jax.scipy.special import gammaln, xlog1py, xlogy
 
 from rlcore.mdp import MDP
-from rlcore.pytree import pytree, static
 from rlcore.sqirl.deterministic import (
     DeterministicTable,
     action_values,
@@ -36,27 +35,25 @@ BLOCK = 1 << 21
 LARGEST_LAW = 1 << 26
 
 
-@pytree
-class SuccessCurve:
+class SuccessCurve(NamedTuple):
     """failure: float[n] at the n values of `m`, int[n]. smallest: the first m of the grid with failure at most 1/2,
     inf if none. horizon: k + log_A(smallest). k: the depth."""
 
-    m: Array
-    failure: Array
+    m: np.ndarray
+    failure: np.ndarray
     smallest: float
     horizon: float
-    k: int = static()
+    k: int
 
 
-@pytree
-class GorpHorizon:
+class GorpHorizon(NamedTuple):
     """horizon: min_k k + log_A m_k, over the k in `depth`; smallest: m_k, inf where none was found.
     complete: whether no larger m could have been better, that is, `max_m` cut nothing off."""
 
     horizon: float
-    depth: tuple[int, ...] = static()
-    smallest: tuple[float, ...] = static()
-    complete: bool = static()
+    depth: tuple[int, ...]
+    smallest: tuple[float, ...]
+    complete: bool
 
 
 def returns(
@@ -72,7 +69,7 @@ def returns(
     size = table.end + 1
     last = jnp.broadcast_to(jnp.arange(points, dtype=jnp.int32) == -jnp.asarray(lowest, jnp.int32), (size, points))
     last = last.astype(policy.dtype)
-    index = jnp.arange(points, dtype=jnp.int32) - table.reward.astype(jnp.int32)[..., None]
+    index = jnp.arange(points, dtype=jnp.int32)[None, None] - table.reward.astype(jnp.int32)[..., None]
     inside = (index >= 0) & (index < points)
     index = jnp.clip(index, 0, points - 1)
 
@@ -85,13 +82,13 @@ def returns(
     return jnp.concatenate([laws, last[None]])
 
 
-def sum_law(law: Float[Array, "*S L"], m: Int[Array, ""], size: int) -> Float[Array, "*S C"]:
+def sum_law(law: Float[Array, "S L"], m: Int[Array, ""], size: int) -> Float[Array, "S C"]:
     """Law of the sum of m independent copies, on 0 .. size - 1 (static, at least m (L - 1) + 1).
 
     Cost: S C log C by a Fourier transform, whose error is about m machine epsilons; S C for L = 2, the binomial law.
     """
     if law.shape[-1] == 2:
-        c = jnp.arange(size, dtype=law.dtype)
+        c = jnp.arange(size, dtype=law.dtype)[None]
         chance = jnp.clip(law[..., 1:], 0, 1)
         n = jnp.asarray(m, law.dtype)
         inside = jnp.where(c <= n, c, n)
@@ -101,8 +98,9 @@ def sum_law(law: Float[Array, "*S L"], m: Int[Array, ""], size: int) -> Float[Ar
     transform = jnp.fft.rfft(law, size)
     times = jnp.asarray(m, law.dtype)
     angle = times * jnp.angle(transform)
-    power = jnp.abs(transform) ** times * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
-    inside = jnp.arange(size, dtype=jnp.int32) <= m * (law.shape[-1] - 1)
+    radius = jnp.abs(transform) ** times
+    power = jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
+    inside = jnp.arange(size, dtype=jnp.int32)[None] <= m * (law.shape[-1] - 1)
     mass = jnp.where(inside, jnp.maximum(jnp.fft.irfft(power, size), 0), 0)
     return mass / jnp.sum(mass, axis=-1, keepdims=True)
 
@@ -137,7 +135,7 @@ def choice_law(
 
         def one(state_and_ahead):
             state, ahead = state_and_ahead
-            index = jnp.arange(size, dtype=jnp.int32) - ahead[:, None]
+            index = jnp.arange(size, dtype=jnp.int32)[None] - ahead[:, None]
             mass = jnp.where(index >= 0, total[state[:, None], jnp.maximum(index, 0)], 0)
             return jnp.sum(_first_best(mass).reshape(table.num_actions, -1), axis=1)
 
@@ -259,7 +257,7 @@ def h_exact(
     return SuccessCurve(np.array(grid), fails, smallest, _horizon(k, smallest, exact.table.num_actions), k)
 
 
-def _horizon(k: int, m: float, num_actions: int) -> float:
+def _horizon(k: int, m: float | int, num_actions: int) -> float:
     # With one action there is nothing to find out: every m is as good as 1.
     return float("inf") if m == float("inf") else k + (log(m) / log(num_actions) if num_actions > 1 else 0.0)
 

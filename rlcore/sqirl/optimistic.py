@@ -71,7 +71,9 @@ def optimistic_steps(mdp: MDP, key: Key[Array, ""], *, max_steps: int = 100_000_
     Source: the authors' code ("UCB" there), BRIDGE/SQIRL specification, 3.7. Cost: O(T S A) per episode.
     """
     require_float64("optimistic_steps")
-    table = deterministic_table(mdp)
+    # Eager under a jit that closes over the problem, too.
+    with jax.ensure_compile_time_eval():
+        table = deterministic_table(mdp)
     target = jnp.max(optimal_values(table)[0, table.initial]) - 1e-4
     return _steps(table, target, key, max_steps)
 

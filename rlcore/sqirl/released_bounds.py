@@ -76,7 +76,7 @@ def binomial_limits(q: np.ndarray, m: int, *, atom: bool) -> tuple[np.ndarray, n
     return low, high
 
 
-def _tail(distance: np.ndarray, m: int, spread: np.ndarray, width: np.ndarray) -> np.ndarray:
+def _tail(distance: np.ndarray, m: float, spread: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Bernstein: exp(-m d^2 / 2 / (sigma^2 + b d / 3)) for d > 0, else 1."""
     d = np.maximum(distance, 0)
     scale = spread + width * d / 3
@@ -84,7 +84,7 @@ def _tail(distance: np.ndarray, m: int, spread: np.ndarray, width: np.ndarray) -
     return np.where(d > 0, np.where(scale > 0, np.exp(-m * d**2 / 2 / np.where(scale > 0, scale, 1)), 0), 1)
 
 
-def _bernstein(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: int):
+def _bernstein(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: float):
     spread, width = (q - w) * (o - q), o - w
     # Level 0 is far enough by any finite number: the ends are clipped to the range.
     steps = -np.log(np.maximum(LEVELS, 1e-300))
@@ -99,7 +99,7 @@ def _bernstein(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: int):
     return _by_levels(below, above, low, high, np.full(low.shape, 0.01))
 
 
-def _berry_esseen(q: np.ndarray, deviation: np.ndarray, third: np.ndarray, m: int):
+def _berry_esseen(q: np.ndarray, deviation: np.ndarray, third: np.ndarray, m: float):
     s, rho = deviation, third
     certain = s <= 0
     cube = np.where(certain, 1, s**3)
@@ -121,7 +121,7 @@ def _berry_esseen(q: np.ndarray, deviation: np.ndarray, third: np.ndarray, m: in
     return _by_levels(lambda x: normal(x, -1), lambda x: normal(x, 1), low, high, np.full(low.shape, 0.01))
 
 
-def _bennett(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: int):
+def _bennett(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: float):
     """One threshold, midway between the best and the next-best mean."""
     best = q >= np.max(q) - 1e-12 * abs(np.max(q))
     if np.all(best):

@@ -3,13 +3,13 @@
 import dataclasses
 from functools import partial
 from math import ceil, inf, log
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rlcore.episodic import Episodic, episodic
 from rlcore.mdp import MDP, check_policy
-from rlcore.pytree import pytree, static
 from rlcore.sqirl.deterministic import deterministic_table
 from rlcore.sqirl.ladder import basic_values, qvi_step
 from rlcore.sqirl.solvability import confusable_gaps
@@ -21,14 +21,13 @@ __all__ = ["SimpleBound", "bernstein_ratio", "simple_bound"]
 MODES = ("sound", "official")
 
 
-@pytree
-class SimpleBound:
+class SimpleBound(NamedTuple):
     """horizon: min_k k + log_A m_k, and T where no depth does better. Per depth 1, 2, .. that was tried:
     episodes: m_k, an integer as a float, inf where the problem is not C-solvable; gap: Delta_k, the smallest gap."""
 
     horizon: float
-    episodes: tuple[float, ...] = static()
-    gap: tuple[float, ...] = static()
+    episodes: tuple[float, ...]
+    gap: tuple[float, ...]
 
 
 def bernstein_ratio(
