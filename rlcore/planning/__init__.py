@@ -1,6 +1,7 @@
 """Exact ground truth for tabular problems: optimal values, policy values, occupancies, linear programme."""
 
 from rlcore.planning.batch import solve_batch
+from rlcore.planning.bisimulation import Bisimulation, coarsest_bisimulation
 from rlcore.planning.certificate import Certificate, span_certificate
 from rlcore.planning.evaluation import policy_evaluation
 from rlcore.planning.finite import FiniteValues, backward_induction
@@ -19,6 +20,7 @@ from rlcore.planning.optimal import (
 )
 
 __all__ = [
+    "Bisimulation",
     "Certificate",
     "FiniteValues",
     "Kernel",
@@ -28,6 +30,7 @@ __all__ = [
     "ValueIteration",
     "advantage",
     "backward_induction",
+    "coarsest_bisimulation",
     "linear_programme",
     "modified_policy_iteration",
     "occupancy",

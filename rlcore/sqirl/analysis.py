@@ -57,7 +57,9 @@ class Analysis(NamedTuple):
     horizon_exact: Bool[Array, ""]
 
 
-def effective_horizons(gaps: Float[Array, "K"], num_actions: Int[Array, ""], scale: Float[Array, ""]):
+def effective_horizons(
+    gaps: Float[Array, "K"], num_actions: Int[Array, ""], scale: Float[Array, ""]
+) -> Float[Array, "K"]:
     """k + log_A(1 / gap_k^2) for k = 1 .. K, with gaps in units of `scale`, at most one unit.
 
     Args:

@@ -53,7 +53,8 @@ def immediate_values(episodic: Episodic) -> Float[Array, "T S A"]:
     Source: released code of the effective horizon ("effective planning window").
     Cost: T passes over the rewards.
     """
-    return qvi_step(episodic, jnp.zeros((episodic.problem.horizon, *episodic.problem.available.shape)))
+    problem = episodic.problem
+    return qvi_step(episodic, jnp.zeros((problem.horizon, *problem.available.shape), problem.discount.dtype))
 
 
 def qvi_step(episodic: Episodic, q: Float[Array, "T S A"]) -> Float[Array, "T S A"]:
