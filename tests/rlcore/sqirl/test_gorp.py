@@ -204,7 +204,7 @@ def test_sticky_plans_are_open_loop_with_exact_returns():
 
 def test_bad_input_is_refused():
     slippery = make("frozen_lake", size=4, slippery=True)
-    with pytest.raises(ValueError, match="found a stochastic MDP: . outcomes"):
+    with pytest.raises(ValueError, match=r"found a stochastic MDP: \d outcomes"):
         gorp(slippery, 1, 1, jax.random.key(0))
     with pytest.raises(ValueError, match="found a stochastic MDP"):
         gorp_failure(slippery, 1, 1)
