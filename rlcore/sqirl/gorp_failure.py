@@ -168,6 +168,9 @@ def _failure(table, k, m, laws, size, tolerance):
     return failure(table, choice_law(table, k, m, laws, size), tolerance)
 
 
+_returns = jax.jit(returns, static_argnames="points")
+
+
 @jax.jit
 def _extremes(table):
     low = action_values(table, lambda q, t: jnp.min(q, axis=1))
@@ -195,7 +198,7 @@ def _prepare(mdp: MDP, policy: object, unit: float | None, tolerance: float, whe
     low, high = (int(x) for x in _extremes(table))
     # Two points at least, so that a problem without any reward has a law too.
     points = max(2, high - low + 1)
-    laws = jax.jit(returns, static_argnames="points")(table, exploration(table, policy), low, points=points)
+    laws = _returns(table, exploration(table, policy), low, points=points)
     return _Exact(table, laws, tolerance / unit)
 
 

@@ -11,10 +11,13 @@ from rlcore.types import Array, Float, Key, require_float64
 
 __all__ = ["optimistic_median", "optimistic_steps"]
 
+TOLERANCE = 1e-4  # of ties and of success, in the released code
+
 
 @partial(jax.jit, static_argnames="max_steps")
-def _steps(table: DeterministicTable, target: Array, key: Array, max_steps: int) -> Array:
+def _steps(table: DeterministicTable, key: Array, max_steps: int) -> Array:
     horizon, num_actions = table.horizon, table.num_actions
+    target = jnp.max(optimal_values(table)[0, table.initial]) - TOLERANCE
     ends = (jnp.arange(table.end + 1) == table.end)[:, None]
     own = jnp.broadcast_to(jnp.arange(table.end + 1, dtype=jnp.int32)[:, None], table.next_state.shape)
     most = jnp.broadcast_to(jnp.max(table.reward[: table.end]), table.reward.shape)
@@ -28,7 +31,7 @@ def _steps(table: DeterministicTable, target: Array, key: Array, max_steps: int)
         def step(carry, now):
             state, next_state, reward, total, taken = carry
             q, level = now
-            close = q[state] >= jnp.max(q[state]) - 1e-4
+            close = q[state] >= jnp.max(q[state]) - TOLERANCE
             # The largest of independent uniform numbers: a fair choice among the tied.
             action = jnp.argmax(jnp.where(close, level, -1))
             following, paid = table.next_state[state, action], table.reward[state, action]
@@ -74,8 +77,7 @@ def optimistic_steps(mdp: MDP, key: Key[Array, ""], *, max_steps: int = 100_000_
     # Eager under a jit that closes over the problem, too.
     with jax.ensure_compile_time_eval():
         table = deterministic_table(mdp)
-    target = jnp.max(optimal_values(table)[0, table.initial]) - 1e-4
-    return _steps(table, target, key, max_steps)
+    return _steps(table, key, max_steps)
 
 
 def optimistic_median(mdp: MDP, key: Key[Array, ""], *, runs: int = 25, max_steps: int = 100_000_000) -> float:

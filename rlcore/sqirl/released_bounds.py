@@ -6,6 +6,7 @@ largest sum of pi f with l <= pi <= u, sum pi = 1, and the smallest such value o
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import inf, isqrt, log
 
 import jax
@@ -57,7 +58,9 @@ def binomial_limits(q: np.ndarray, m: int, *, atom: bool) -> tuple[np.ndarray, n
     Args: q: float[K]; m: from 1; atom: whether X = 0 belongs to the first bin; in the released code it is in none.
     Returns: (l float[K], u float[K]); with the atom these are bounds. Source: docs/proofs/sqirl.md#t8. Cost: 100 K^2.
     """
-    table = bdtr(np.arange(m + 1), m, q[:, None]) if m < LARGEST_TABLE else None
+    # Actions often tie: one table per value.
+    values, index = np.unique(q, return_inverse=True)
+    table = bdtr(np.arange(m + 1), m, values[:, None])[index] if m < LARGEST_TABLE else None
     if m < 30:
         edges = np.stack([np.searchsorted(row, LEVELS) for row in table]).astype(float)
     else:
@@ -149,6 +152,22 @@ def _worst(low: np.ndarray, high: np.ndarray, fails: np.ndarray) -> float:
     return float(np.clip(low @ fails + added @ fails[order], 0, 1))
 
 
+_returns = jax.jit(returns, static_argnames="points")
+
+
+@jax.jit
+def _values(table, policy):
+    best = optimal_values(table)
+    worst = action_values(table, lambda q, t: jnp.min(q, axis=1))
+    explored = action_values(table, lambda q, t: jnp.sum(policy[t] * q, axis=1))
+    return jnp.clip(explored, worst, best), worst, best
+
+
+@partial(jax.jit, static_argnames="k")
+def _ends(table, k):
+    return jax.lax.map(lambda t: sequence_ends(table, k, t), jnp.arange(table.horizon, dtype=jnp.int32))
+
+
 class _Nodes:
     """Per time the states reached by optimal actions, and per state what each sequence is worth."""
 
@@ -156,9 +175,7 @@ class _Nodes:
         table, unit = lattice(deterministic_table(mdp))
         check_depth(k, table.horizon)
         policy = exploration(table, policy)
-        best = optimal_values(table)
-        worst = action_values(table, lambda q, t: jnp.min(q, axis=1))
-        explored = jnp.clip(action_values(table, lambda q, t: jnp.sum(policy[t] * q, axis=1)), worst, best)
+        explored, worst, best = _values(table, policy)
         none = np.zeros((1, table.end + 1))
         value = lambda q: np.concatenate([np.asarray(q), none])  # noqa: E731
         values = [
@@ -167,7 +184,7 @@ class _Nodes:
             value(jnp.max(best, axis=2)),
         ]
         low, high = int(min(0, values[1].min())), int(max(0, values[2].max()))
-        laws = np.asarray(returns(table, policy, low, high - low + 1))
+        laws = np.asarray(_returns(table, policy, low, points=high - low + 1))
         points = low + np.arange(high - low + 1)
         off = points - np.sum(laws * points, axis=2, keepdims=True)
         moments = [np.sqrt(np.sum(laws * off**2, axis=2)), np.sum(laws * np.abs(off) ** 3, axis=2)]
@@ -179,9 +196,9 @@ class _Nodes:
         self.best, self.reached, self.worth = top, [], []
         self.initial = here = int(table.initial)
         here = np.array([here])
-        ends = jax.jit(lambda t: sequence_ends(table, k, t))
+        ends, rewards = (np.asarray(x) for x in _ends(table, k))
         for t in range(table.horizon):
-            state, paid = (np.asarray(x)[here] for x in ends(t))
+            state, paid = ends[t, here], rewards[t, here]
             then = min(t + k, table.horizon)
             self.reached.append(here)
             self.worth.append([*(paid + v[then, state] for v in values), *(v[then, state] for v in moments)])
