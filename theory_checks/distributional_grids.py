@@ -19,13 +19,15 @@ from rlcore.distributional import (
     TwoSlope,
     dist_vi,
     law_evaluation,
+    policy_action,
     stock_evaluation,
     stock_grid,
     stock_value,
     stock_vi,
     two_slope,
 )
-from rlcore.distributional.stock import round_stock
+from rlcore.distributional.stock import StockValue, round_stock
+from rlcore.distributional.stock_vi import stock_backup
 from rlcore.mdp import MDP
 from rlcore.types import Array
 from theory_checks.distributional import PROOFS, derived, garnet
@@ -107,6 +109,33 @@ def bracket(instance, slopes=None):
         Bound(lower.value.value, true, SIZE, lower.bound + best.bound),
         Bound(true, upper.value.value, SIZE, upper.bound + best.bound),
     ]
+
+
+@statement(
+    "distributional/T11.seen",
+    "Linear V^, policies of the true stock: one step ahead loses <= g L d / (1 - g)^2, nearest node <= L d / (1 - g)^2",
+    falsifiers=[Falsifier("nodes have a distance (0)", {"apart": 0.0}, share=0.3)],
+    origin=derived("T11"),
+    proof=f"{PROOFS}#t11",
+    generator=rounded_instance,
+)
+def seeing_policies(instance, apart=1.0):
+    problem, utility = instance.problem, TwoSlope(*instance.slopes)
+    best = stock_vi(problem, utility, FINE, tol=1e-13)
+    found = stock_vi(problem, utility, coarse(instance.spacing, "linear"), tol=1e-13)
+    states = jnp.arange(3)
+    act = lambda s, c: policy_action(found.policy, s, c)  # noqa: E731
+    nearest = jax.vmap(jax.vmap(act, (None, 0)), (0, None))(states, FINE.nodes)
+    read = StockValue(at_nodes(found, utility, FINE.nodes), found.value.below, found.value.above)
+    ahead = [jnp.argmax(x, axis=-1).astype(jnp.int32) for x in stock_backup(problem, utility, FINE, read)]
+    g = problem.discount
+    limit = apart * jnp.max(jnp.abs(instance.slopes)) * instance.spacing / (1 - g) ** 2
+    bounds = []
+    for actions, most in ((ahead, g * limit), ((nearest, found.policy.below, found.policy.above), limit)):
+        own = stock_evaluation(problem, utility, StockPolicy(FINE, *actions), tol=1e-13)
+        error = own.bound + best.bound + 2 * found.bound / (1 - g)
+        bounds.append(Bound(best.value.value - own.value.value, most, SIZE, error, trivial=SIZE))
+    return bounds
 
 
 # ---- T11: policies that track the rounded stock ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.distributional.evaluation import check_state
 from rlcore.distributional.laws import Law
 from rlcore.mdp import MDP
 from rlcore.types import Array, Bool, Float, Int
@@ -47,9 +48,10 @@ def brute_force_laws(problem: MDP, state: Int[Array, ""] | int, *, num_steps: in
 
     Args: problem: an outcome list. state: int[], the start. num_steps: static, without a horizon.
     Returns: `PolicyLaws`.
-    Raises: ValueError: no number of steps, or more than 2^24 atoms in all.
+    Raises: ValueError: no number of steps, more than 2^24 atoms in all, or a state that the problem lacks.
     Source: derived: docs/proofs/distributional.md, T3. Cost: S P B^H numbers.
     """
+    check_state(problem, state)
     steps = _horizon(problem, num_steps)
     num_actions, num_outcomes = problem.prob.shape[-2:]
     policies = 1

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from rlcore.distributional.environment import Environment
+from rlcore.distributional.functionals import check_level
 from rlcore.distributional.quantile_loss import quantile_huber_loss
 from rlcore.distributional.replay import Ring, empty_ring, push, sample
 from rlcore.distributional.utility import Utility
@@ -322,10 +323,11 @@ def cvar_start(
       observations: a pytree with a leading axis of first observations, over which V is averaged.
       stocks: float[C], candidates: minus the returns that may be the level's quantile. level: float[] in (0, 1].
 
-    Returns: (stock float[], predicted CVaR float[]).
+    Returns: (stock float[], predicted CVaR float[]). Raises: ValueError: a level outside (0, 1].
     Source: derived: docs/proofs/distributional.md, T15, with V from predicted quantiles. Cost: a forward pass for
       every stock and observation.
     """
+    check_level(level)
     config, utility, stocks, level = _at_precision(config.network.dtype, (config, utility, stocks, level))
     value = lambda observation, c: jnp.max(config.scores(utility, params, observation, c))  # noqa: E731
     over_stocks = jax.vmap(value, (None, 0))

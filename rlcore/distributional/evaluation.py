@@ -16,7 +16,15 @@ from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Int, Number
 
-__all__ = ["LawEvaluation", "check_policy", "choice_of", "law_evaluation", "laws_of_choice", "stock_evaluation"]
+__all__ = [
+    "LawEvaluation",
+    "check_policy",
+    "check_state",
+    "choice_of",
+    "law_evaluation",
+    "laws_of_choice",
+    "stock_evaluation",
+]
 
 
 class LawEvaluation(NamedTuple):
@@ -69,6 +77,13 @@ def check_policy(problem: MDP, policy: StockPolicy) -> None:
     available = np.broadcast_to(np.asarray(problem.available), (*lead, num_states, num_actions))
     if not np.all(np.take_along_axis(available, choice, axis=-1)):
         raise ValueError("policy: found an action that its state does not have, expected available ones")
+
+
+def check_state(problem: MDP, state: Int[Array, ""] | int | None) -> None:
+    """Refuse, on the host, a state that the problem lacks: indexing would take another. Raises: ValueError."""
+    count = problem.available.shape[0]
+    if state is not None and not isinstance(state, jax.core.Tracer) and not 0 <= int(state) < count:
+        raise ValueError(f"state: found {state}, expected a number in 0, ..., {count - 1}")
 
 
 def law_evaluation(

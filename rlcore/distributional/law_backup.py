@@ -273,8 +273,10 @@ def scores(
 def zero_laws(problem: MDP, grid: StockGrid, representation: Representation) -> Float[Array, "S R N"]:
     """A table of laws of 0 to start from.
 
-    Raises: ValueError: 2^31 numbers or more. Cost: its size, S (C + 2) N.
+    Raises: ValueError: 2^31 numbers or more, or none. Cost: its size, S (C + 2) N.
     """
+    if representation.size < 1:
+        raise ValueError(f"representation: found {representation.size} numbers of a law, expected at least one")
     shape = (problem.available.shape[0], grid.lattice.size + 2, representation.size)
     if math.prod(shape) >= 2**31:
         raise ValueError(f"representation: found {math.prod(shape)} numbers in all, expected fewer than 2^31")

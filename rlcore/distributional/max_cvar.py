@@ -6,12 +6,11 @@ curve h(c) = -c + max E f(c + G) has several peaks, and all nodes are compared.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.distributional.functionals import cvar, mean
-from rlcore.distributional.optimum import RiskOptimum, check_level, evaluated, initial_values, solve, upper_error
+from rlcore.distributional.functionals import check_level, cvar, mean
+from rlcore.distributional.optimum import RiskOptimum, evaluated, initial_values, solve, upper_error
 from rlcore.distributional.search_grid import search_grid
 from rlcore.distributional.stock import StockGrid
 from rlcore.distributional.stock_vi import StockSolution
@@ -45,7 +44,7 @@ def _solve(problem: MDP, utility: TwoSlope, scale: Float[Array, "L"], grid: Stoc
     if grid is not None:
         return _curves(problem, solve(problem, utility, grid, tol), scale)
     least, most = return_range(problem)
-    if np.isfinite(least).all() or not np.isfinite(most).all():
+    if np.isfinite(least).all() or np.max(most) == np.inf:
         return _curves(problem, solve(problem, utility, search_grid(problem), tol), scale)
     # costs without an end: h(c) <= -c + a_plus (c + most), so stocks beyond the root of the best h found cannot win
     spacing, largest = reward_spacing(problem), float(np.max(most))
@@ -74,8 +73,7 @@ def cvar_curve(
     Source: Rockafellar and Uryasev (2000); Bauerle and Ott (2011), as recalled; derived:
       docs/proofs/distributional.md, T15. Cost: one `stock_vi` and L C numbers.
     """
-    if not isinstance(levels, jax.core.Tracer):
-        check_level(levels, "levels")
+    check_level(levels, "levels")
     levels = jnp.asarray(levels, problem.prob.dtype)
     return _solve(problem, two_slope(0.0, 1.0), 1 / levels, grid, tol)
 

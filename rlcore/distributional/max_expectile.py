@@ -8,11 +8,10 @@ earns: on a lattice there are finitely many plans, and none comes back.
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.distributional.functionals import expected_utility, expectile
+from rlcore.distributional.functionals import check_level, expected_utility, expectile
 from rlcore.distributional.laws import Law
 from rlcore.distributional.optimum import (
     RiskOptimum,
-    check_level,
     evaluated,
     initial_values,
     interpolation_error,
@@ -20,7 +19,7 @@ from rlcore.distributional.optimum import (
     solve_at,
     upper_error,
 )
-from rlcore.distributional.search_grid import search_grid
+from rlcore.distributional.search_grid import MOST_NODES, search_grid, unbounded_high
 from rlcore.distributional.stock import StockGrid
 from rlcore.distributional.stock_vi import stock_vi
 from rlcore.distributional.utility import two_slope
@@ -38,7 +37,8 @@ def maximize_expectile(
     """The policy with the largest expectile of the return.
 
     Args: problem: an outcome list with concrete arrays. level: in (0, 1); 1/2 is the mean. grid: by default as
-      `search_grid` makes it. tol: of values of stocks, and of the root times the smaller slope.
+      `search_grid` makes it, and for costs without a horizon grown until the root lies on it. tol: of values of stocks,
+      and of the root times the smaller slope.
     Returns: a `RiskOptimum`; the policy starts at the node below minus the root where the grid is lossless.
     Raises: ValueError: a level outside (0, 1). TypeError, ValueError: as `check_stock_problem`, `search_grid`.
     Source: derived: docs/proofs/distributional.md, T17. Cost: two to five times `stock_vi` and `policy_law`.
@@ -46,9 +46,20 @@ def maximize_expectile(
     check_level(level, one=False)
     level = float(level)
     utility, flat, steep = two_slope(level, 1 - level), min(level, 1 - level), max(level, 1 - level)
-    grid = search_grid(problem) if grid is None else grid
-    solution = stock_vi(problem, utility, grid, tol=tol)
-    root = -_root(np.asarray(grid.nodes), np.asarray(initial_values(problem, solution)))
+    given = grid is not None
+    high = None if given else unbounded_high(problem, 0.0, nodes=64)
+    while True:
+        grid = grid if given else search_grid(problem, high=high)
+        nodes = np.asarray(grid.nodes)
+        curve = np.asarray(initial_values(problem, stock_vi(problem, utility, grid, tol=tol)))
+        if high is None or curve[-1] >= 0:
+            break
+        if nodes.size > MOST_NODES:
+            raise ValueError(
+                f"problem: found no expectile down to {-nodes[-1]}, expected paths that end, or a coarser grid"
+            )
+        high = 2 * high
+    root = -_root(nodes, curve)
     for _ in range(MAX_PLANS):
         found = solve_at(problem, utility, grid, -root, tol)
         law = evaluated(problem, found.solution.policy, found.start, tol)
@@ -75,9 +86,8 @@ def _root(nodes: np.ndarray, curve: np.ndarray) -> float:
 def maximize_omega(problem: MDP, target: Number, grid: StockGrid | None = None, *, tol: float = 1e-10) -> RiskOptimum:
     """The policy with the largest omega ratio E max(G - target, 0) / E max(target - G, 0).
 
-    Args: problem: an outcome list with concrete arrays. target: in units of reward. grid: by default
-      `search_grid`. tol: of
-      values of stocks.
+    Args: problem: an outcome list with concrete arrays. target: in units of reward. grid: by default `search_grid`.
+      tol: of values of stocks.
     Returns: a `RiskOptimum` of ratios; inf where a policy gains and never loses, 0 where none can gain.
     Raises: TypeError, ValueError: as `check_stock_problem`, `search_grid`; ValueError for a target that is not finite.
     Source: Keating and Shadwick (2002), as recalled; Dinkelbach (1967), as recalled; derived:
@@ -86,7 +96,7 @@ def maximize_omega(problem: MDP, target: Number, grid: StockGrid | None = None, 
     target = float(target)
     if not np.isfinite(target):
         raise ValueError(f"target: found {target}, expected a finite number")
-    grid = search_grid(problem) if grid is None else grid
+    grid = search_grid(problem, high=unbounded_high(problem, -target)) if grid is None else grid
     shortfall = solve_at(problem, two_slope(0.0, 1.0), grid, -target, tol)
     slack = upper_error(problem, grid, shortfall.solution, 1.0) + interpolation_error(problem, grid, 1.0)
     least_loss = -shortfall.value - slack  # no policy loses less

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.distributional.functionals import optimistic_cvar
+from rlcore.distributional.functionals import check_level, optimistic_cvar
 from rlcore.distributional.lattice import NEAR
 from rlcore.distributional.laws import Law
-from rlcore.distributional.optimum import check_level, evaluated, initial_values, is_lossless, solve_at, upper_error
+from rlcore.distributional.optimum import evaluated, initial_values, is_lossless, solve_at, upper_error
 from rlcore.distributional.policy_law import PolicyLaw
 from rlcore.distributional.search_grid import search_grid, unbounded_high
 from rlcore.distributional.stock import StockGrid, StockPolicy

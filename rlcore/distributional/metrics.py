@@ -1,11 +1,23 @@
 """Distances between laws: Wasserstein of any order, and Cramer."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.distributional.laws import Law, sort_law
 from rlcore.types import Array, Float, Number
 
 __all__ = ["cramer", "wasserstein"]
+
+
+def _check(first: Law, second: Law) -> None:
+    """Refuse, on the host, weights that do not sum to 1: a distance to no law is no number. Rounding is let pass."""
+    for name, law in (("first", first), ("second", second)):
+        if isinstance(law.probs, jax.core.Tracer):
+            continue
+        probs = np.asarray(law.probs)
+        if not abs(probs.sum(dtype=float) - 1) <= np.sqrt(np.finfo(np.result_type(probs, np.float32)).eps):
+            raise ValueError(f"{name}: found weights that sum to {probs.sum(dtype=float)}, expected 1")
 
 
 def _differences(first: Law, second: Law) -> tuple[Float[Array, "M"], Float[Array, "M"]]:
@@ -18,11 +30,12 @@ def wasserstein(first: Law, second: Law, order: Number = 1) -> Float[Array, ""]:
     """The Wasserstein distance (integral of |difference of quantiles|^order)^(1/order); the largest for order inf.
 
     Args: first, second: laws, N and M atoms; order: float >= 1 or inf, a host number.
-    Returns: float[], in units of reward. Raises: ValueError for an order below 1.
+    Returns: float[], in units of reward. Raises: ValueError: an order below 1, weights that do not sum to 1.
     Source: Bobkov and Ledoux (2019), one dimension. Cost: (N + M) log (N + M).
     """
     if not order >= 1:
         raise ValueError(f"order: found {order}, expected a number >= 1 or inf")
+    _check(first, second)
     if order == 1:
         gap, width = _differences(first, second)
         return jnp.sum(jnp.abs(gap) * width)
@@ -48,7 +61,9 @@ def cramer(first: Law, second: Law) -> Float[Array, ""]:
     """The Cramer distance, the root of the integral of the squared difference of distribution functions.
 
     Args: first, second: laws, N and M atoms. Returns: float[], in root units of reward.
-    Source: Szekely (2003); Rowland et al. (2018). Cost: (N + M) log (N + M).
+    Raises: ValueError: weights that do not sum to 1. Source: Szekely (2003); Rowland et al. (2018).
+    Cost: (N + M) log (N + M).
     """
+    _check(first, second)
     gap, width = _differences(first, second)
     return jnp.sqrt(jnp.sum(gap**2 * width))

@@ -80,13 +80,19 @@ def check_functional(
 
     Args: homogeneous, shifts: promises for a function of laws; None: what this package knows of it.
     Raises: ValueError: promises for a utility; a function of laws that is not known to order them alike at every scale,
-      at a discount below 1 in stock coordinates. TypeError, ValueError: as `check_stock_problem`.
+      at a discount below 1 in stock coordinates, or whose parameters are out of range; values that are not one number.
+      TypeError, ValueError: as `check_stock_problem`.
     """
     if isinstance(functional, Utility):
         if homogeneous is not None or shifts is not None:
             raise ValueError("homogeneous, shifts: found promises for a utility, expected none: it tells by itself")
         check_stock_problem(problem, functional, grid)
         return
+    # traced on shapes alone: bound levels are checked before solvers trace them
+    atoms = jax.ShapeDtypeStruct((2,), problem.prob.dtype)
+    value = jax.eval_shape(functional, Law(atoms, atoms))
+    if getattr(value, "shape", None) != ():
+        raise ValueError(f"functional: found {value} for a law, expected one number")
     scales = orders_alike(functional) if homogeneous is None else homogeneous
     discounted = not isinstance(problem.discount, jax.core.Tracer) and float(problem.discount) < 1
     if discounted and grid.coordinates == "stock" and not scales:

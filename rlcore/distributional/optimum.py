@@ -12,7 +12,7 @@ from rlcore.distributional.laws import Law
 from rlcore.distributional.policy_law import PolicyLaw, policy_law
 from rlcore.distributional.stock import StockGrid, StockPolicy
 from rlcore.distributional.stock_vi import StockSolution, stock_value, stock_vi
-from rlcore.distributional.stock_window import return_range
+from rlcore.distributional.stock_window import possible_rewards, return_range
 from rlcore.distributional.utility import Shifted, Utility, two_slope
 from rlcore.mdp import MDP
 from rlcore.types import Array, Float, Number
@@ -20,7 +20,6 @@ from rlcore.types import Array, Float, Number
 __all__ = [
     "RiskOptimum",
     "StartedSolution",
-    "check_level",
     "evaluated",
     "farthest",
     "initial_values",
@@ -40,7 +39,7 @@ class RiskOptimum(NamedTuple):
     value: float[], the optimum as solved on the grid. stock: float[], with which the policy starts. lower: float[],
     what the policy earns, from the law of its return; where returns lie on no lattice, the policy that reads the stock
     at the resolution of that law. upper: float[], no policy earns more; inf where nothing is certain (discount 1, no
-    horizon, gains). policy: the `StockPolicy`. law: of its return, without the stock.
+    horizon, and gains or a grid that rounds). policy: the `StockPolicy`. law: of its return, without the stock.
     """
 
     value: Float[Array, ""]
@@ -49,16 +48,6 @@ class RiskOptimum(NamedTuple):
     upper: Float[Array, ""]
     policy: StockPolicy
     law: Law
-
-
-def check_level(
-    level: Number | list | Float[Array, "L"], name: str = "level", *, zero: bool = False, one: bool = True
-) -> None:
-    """Refuse a level that is not in (0, 1], or with the ends that the flags say. Raises: ValueError. Cost: O(1)."""
-    x = np.asarray(level, float)
-    if not np.all((x >= 0 if zero else x > 0) & (x <= 1 if one else x < 1)):
-        ends = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-        raise ValueError(f"{name}: found {level}, expected a number in {ends}")
 
 
 def initial_values(problem: MDP, solution: StockSolution) -> Float[Array, "C"]:
@@ -98,7 +87,7 @@ def solver_error(problem: MDP, solution: StockSolution, *, monotone: bool) -> fl
     bound = float(solution.bound)
     if np.isfinite(bound) or float(problem.discount) < 1:
         return bound
-    costs = np.all(np.asarray(problem.reward)[np.asarray(problem.prob) > 0] <= 0)
+    costs = np.all(possible_rewards(problem) <= 0)
     bounded = float(solution.residual) == 0 and np.isfinite(return_range(problem)).all()
     return 0.0 if (costs and monotone) or bounded else np.inf
 

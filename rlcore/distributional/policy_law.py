@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.distributional.evaluation import check_policy, choice_of
+from rlcore.distributional.evaluation import check_policy, check_state, choice_of
 from rlcore.distributional.lattice import NEAR, Lattice, lattice
 from rlcore.distributional.law_backup import chosen_outcomes, paths
 from rlcore.distributional.laws import Law
@@ -171,7 +171,7 @@ def policy_law(
 
     Returns: a `PolicyLaw`.
     Raises: TypeError, ValueError: as `check_grid`; ValueError: a policy of a wrong shape or with unavailable actions;
-      points without 0 or too few for the partial sums; num_steps with a horizon.
+      points without 0 or too few for the partial sums; num_steps with a horizon; a state that the problem lacks.
     Source: derived: docs/proofs/distributional.md, T11. Cost: S Z B scattered adds a step, Z the points, or
       S C Z B where the policy keeps account of its rounded stock.
     """
@@ -181,6 +181,7 @@ def policy_law(
         raise ValueError(f"num_steps: found {num_steps} with horizon {problem.horizon}, expected None: it counts")
     if points is not None and not points.first <= 0 < points.first + points.size:
         raise ValueError(f"points: found {points.first} to {points.first + points.size - 1}, expected the point 0 too")
+    check_state(problem, state)
     initial = problem.initial if state is None else jax.nn.one_hot(state, problem.initial.size)
     initial = initial.astype(problem.prob.dtype)
     leaves = jax.tree.leaves((problem, policy))

@@ -10,7 +10,7 @@ import numpy as np
 from rlcore.distributional.lattice import Lattice, lattice
 from rlcore.distributional.laws import Law, from_stop_loss, project_categorical, project_quantile, to_stop_loss
 from rlcore.distributional.stock import StockGrid
-from rlcore.distributional.stock_window import check_grid, return_range
+from rlcore.distributional.stock_window import check_grid, possible_rewards, return_range
 from rlcore.mdp import MDP
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number
@@ -170,8 +170,7 @@ def fitting_lattice(problem: MDP, grid: StockGrid, *, refine: int = 1) -> Lattic
         raise ValueError(f"refine: found {refine}, expected a number >= 1")
     discount, horizon, spacing = float(problem.discount), problem.horizon, float(grid.lattice.spacing)
     off = {"exact": 0.0, "nearest": spacing / 2}.get(grid.rounding, spacing)
-    possible = np.asarray(problem.prob) > 0
-    reward = np.asarray(problem.reward)[possible]
+    reward = possible_rewards(problem)
     if discount < 1:
         # an end from which no step leads out, since discount end + (greatest reward + off) <= end
         ends = [(x + s * discount * off) / (1 - discount) for x, s in ((reward.min(), -1), (reward.max(), 1))]

@@ -88,7 +88,9 @@ def _mean_backup(problem: MDP, kernel, mean: Float[Array, "S"], slope, last) -> 
     """sign(slope) times the mean return of each pair: what is maximised where the utility is affine."""
     next_state, prob, reward, terminal = kernel
     go_on = jnp.where(terminal | last, 0, mean[next_state])
-    return jnp.where(slope < 0, -1, 1) * jnp.sum(prob * (reward + problem.discount * go_on), axis=-1)
+    # padding may hold NaN
+    seen = jnp.where(prob > 0, prob * (reward + problem.discount * go_on), 0)
+    return jnp.where(slope < 0, -1, 1) * jnp.sum(seen, axis=-1)
 
 
 def stock_backup(

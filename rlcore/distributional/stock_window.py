@@ -10,17 +10,44 @@ from rlcore.distributional.stock import StockGrid, stock_grid
 from rlcore.distributional.utility import Utility
 from rlcore.mdp import MDP
 
-__all__ = ["check_grid", "check_stock_problem", "fitting_grid", "return_range", "reward_spacing"]
+__all__ = ["check_grid", "check_stock_problem", "fitting_grid", "possible_rewards", "return_range", "reward_spacing"]
+
+
+def possible_rewards(problem: MDP) -> np.ndarray:
+    """The rewards that can occur, as one row on the host: those of available actions and positive probabilities.
+
+    Raises: TypeError: a problem that is no outcome list. ValueError: NaN or infinite rewards, a discount of 0.
+    Cost: one pass over the outcomes.
+    """
+    _check_type(problem)
+    if not 0 < float(problem.discount) <= 1:
+        raise ValueError(
+            f"discount: found {float(problem.discount)}, expected a number in (0, 1]: the stock is divided by it"
+        )
+    reward = np.asarray(problem.reward)[_possible(problem)]
+    if not np.all(np.isfinite(reward)):
+        raise ValueError(f"reward: found {reward[~np.isfinite(reward)][0]}, expected finite numbers")
+    return reward
+
+
+def _check_type(problem: MDP) -> None:
+    if not isinstance(problem, MDP):
+        raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
+
+
+def _possible(problem: MDP) -> np.ndarray:
+    return (np.asarray(problem.prob) > 0) & np.asarray(problem.available)[..., None]
 
 
 def reward_spacing(problem: MDP, digits: int = 9) -> float:
     """The largest number of which every reward that can occur is a multiple.
 
     Args: problem: with concrete arrays; digits: decimals to which rewards are read.
-    Returns: a number > 0 (1 where every reward is 0). Raises: ValueError where no number above 10^-digits does.
+    Returns: a number > 0 (1 where every reward is 0). Raises: ValueError where no number above 10^-digits does, or for
+      NaN rewards.
     Cost: one pass on the host.
     """
-    reward = np.asarray(problem.reward)[np.asarray(problem.prob) > 0]
+    reward = possible_rewards(problem)
     whole = np.rint(reward * 10.0**digits)
     if np.any(np.abs(whole) >= 2**62):
         raise ValueError(f"reward: found {np.max(np.abs(reward))}, expected numbers below {2**62 / 10.0**digits:.3g}")
@@ -35,14 +62,15 @@ def return_range(problem: MDP, *, max_steps: int = 100_000) -> tuple[np.ndarray,
     """The least and the greatest return of any path, whatever the policy.
 
     Args: problem: with concrete arrays. Returns: (low, high), host arrays [S], or [H, S] from each step with a horizon;
-      -inf or inf where a path can go on earning for ever.
+      -inf or inf where a path can go on earning for ever. Raises: ValueError: NaN rewards.
     Cost: one sweep per step of the horizon, or until nothing changes (discount < 1: to 1e-15 of the greatest reward).
     """
-    possible = np.asarray(problem.prob) > 0
-    possible = possible & np.asarray(problem.available)[..., None]
+    largest = np.max(np.abs(possible_rewards(problem)), initial=0)
+    possible = _possible(problem)
     next_state, reward, terminal = (np.asarray(x) for x in (problem.next_state, problem.reward, problem.terminal))
     discount, horizon = float(problem.discount), problem.horizon
-    largest = np.max(np.abs(np.where(possible, reward, 0)))
+    # a finite end is that of a path without repeated states, then perhaps of a cycle that earns nothing
+    farthest = (2 * terminal.shape[-3] + 1) * largest
 
     def sweep(value, t, pick, empty):
         at = (t,) if possible.ndim == 4 else ()
@@ -52,19 +80,25 @@ def return_range(problem: MDP, *, max_steps: int = 100_000) -> tuple[np.ndarray,
     ends = []
     for pick, empty in ((np.min, np.inf), (np.max, -np.inf)):
         value = np.zeros(possible.shape[-3])
+        endless, nowhere = np.zeros((2, value.size), bool)
         if horizon is not None:
             rows = [value := sweep(value, t, pick, empty) for t in reversed(range(horizon))]
             ends.append(np.stack(rows[::-1]))
             continue
         for n in range(max_steps):
             new = sweep(value, 0, pick, empty)
+            if discount == 1:
+                # a path longer than the states repeats one: what moves outwards then does so for ever; what moves
+                # inwards may stop, where going on is cheaper for a while than the price of an end
+                outwards = (new != value) & (pick([new, value], axis=0) == new)
+                endless |= outwards & (n > 2 * value.size)
+                nowhere |= (new < -farthest) if pick is np.max else (new > farthest)
+                new = np.where(endless, -empty, np.where(nowhere, empty, new))
             change = new != value
             small = discount < 1 and np.max(np.abs(new - value), where=change, initial=0) <= 1e-15 * largest
             if small or not change.any():
                 break
-            # undiscounted, a path longer than the states repeats one: what changes then changes for ever
-            endless = change & (discount == 1 and n > 2 * value.size)
-            value = np.where(endless, -empty, new)
+            value = new
         slack = 1e-14 * largest / (1 - discount) if discount < 1 else 0.0
         ends.append(new - slack if pick is np.min else new + slack)
     return ends[0], ends[1]
@@ -83,13 +117,17 @@ def fitting_grid(
       high: the last node where returns have no lower bound (costs without a horizon), in units of reward.
 
     Returns: nodes from minus the greatest to minus the least possible return.
-    Raises: ValueError: returns unbounded above, or below without `high`.
+    Raises: TypeError, ValueError: a problem that is no outcome list, NaN rewards, a discount of 0; returns unbounded
+      above, or below without `high`, or a first state from which no path ends.
     Cost: that of `return_range`.
     """
     low_return, high_return = return_range(problem)
     top, bottom = float(np.max(high_return)), float(np.min(low_return))
     if not np.isfinite(top):
-        raise ValueError("problem: found returns without an upper bound, expected a horizon, a discount < 1 or an end")
+        found = "returns without an upper bound" if top > 0 else "costs for ever on every path"
+        raise ValueError(f"problem: found {found}, expected a horizon, a discount < 1 or an end")
+    if problem.horizon is None and np.any(high_return[np.asarray(problem.initial) > 0] == -np.inf):
+        raise ValueError("problem: found a first state with costs for ever on every path, expected one that can end")
     if high is None:
         if not np.isfinite(bottom):
             raise ValueError("high: found None for returns without a lower bound, expected the last node of the grid")
@@ -104,7 +142,7 @@ def fitting_grid(
 
 
 def _multiples(problem: MDP, spacing: float) -> bool:
-    steps = np.asarray(problem.reward)[np.asarray(problem.prob) > 0] / spacing
+    steps = possible_rewards(problem) / spacing
     return bool(np.all(np.abs(steps - np.rint(steps)) <= 1e-9 * np.maximum(1, np.abs(steps))))
 
 
@@ -117,15 +155,11 @@ def check_grid(problem: MDP, grid: StockGrid) -> None:
         or discount leave.
     Cost: one pass over the outcomes.
     """
-    if not isinstance(problem, MDP):
-        raise TypeError(f"problem: found {type(problem).__name__}, expected an MDP of outcomes: laws of rewards matter")
+    _check_type(problem)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, grid))):
         return
-    if not np.all(np.isfinite(np.asarray(problem.reward)[np.asarray(problem.prob) > 0])):
-        raise ValueError("reward: found NaN or inf, expected finite numbers")
+    possible_rewards(problem)
     discount, horizon = float(problem.discount), problem.horizon
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount: found {discount}, expected a number in (0, 1]: the stock is divided by it")
     if grid.coordinates == "discounted" and horizon is None:
         raise ValueError("coordinates: found 'discounted' without a horizon, expected one: the stock needs the time")
     if grid.rounding == "exact":
@@ -174,7 +208,7 @@ def _check_window(problem: MDP, utility: Utility, grid: StockGrid) -> None:
     spacing = float(grid.lattice.spacing)
     low, high = spacing * grid.lattice.first, spacing * (grid.lattice.first + grid.lattice.size - 1)
     discount = float(problem.discount) if grid.coordinates == "stock" else 1.0
-    reward = np.asarray(problem.reward)[np.asarray(problem.prob) > 0]
+    reward = possible_rewards(problem)
     least, most = return_range(problem)
     if problem.horizon is not None and grid.coordinates == "discounted":
         steps = float(problem.discount) ** np.arange(problem.horizon)[:, None]

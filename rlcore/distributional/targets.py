@@ -4,11 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.distributional.bracket import bracket
-from rlcore.distributional.functionals import value_at_risk
+from rlcore.distributional.functionals import check_level, value_at_risk
 from rlcore.distributional.lattice import NEAR
 from rlcore.distributional.optimum import (
     RiskOptimum,
-    check_level,
     evaluated,
     farthest,
     initial_values,
@@ -87,7 +86,8 @@ def maximize_value_at_risk(
 
     Args: problem, grid, tol: as in `maximize_probability`. level: in [0, 1); 0 is the worst case.
     Returns: a `RiskOptimum`; a default grid for costs without a horizon grows until the level is reached.
-    Raises: ValueError: a level outside [0, 1), or no node that reaches it; as `maximize_probability`.
+    Raises: ValueError: a level outside [0, 1), no node that reaches it, or returns off the nodes with discount 1 and no
+      horizon; as `maximize_probability`.
     Source: derived: docs/proofs/distributional.md, T17. Cost: one or two `stock_vi` and one `policy_law`.
     """
     check_level(level, zero=True, one=False)
@@ -96,6 +96,11 @@ def maximize_value_at_risk(
     while True:
         grid = grid if given else search_grid(problem, high=high)
         nodes, lower, upper, policy = _bounds(problem, grid, tol)
+        if not np.isfinite(lower).any():
+            raise ValueError(
+                "problem: found discount 1, no horizon and returns on no node, expected a horizon, or returns on the "
+                "nodes: nothing is certain about how near sweeps are"
+            )
         reached = np.flatnonzero(lower >= 1 - level - CLOSE)
         if reached.size:
             break

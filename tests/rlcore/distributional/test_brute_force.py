@@ -54,3 +54,5 @@ def test_bad_input_is_named():
         brute_force_laws(problem, 0)
     with pytest.raises(ValueError, match="expected at most 16777216"):
         brute_force_laws(problem, 0, num_steps=5)
+    with pytest.raises(ValueError, match=r"state: found -1, expected a number in 0, \.\.\., 2"):
+        brute_force_laws(problem, -1, num_steps=1)

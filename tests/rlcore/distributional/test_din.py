@@ -97,6 +97,8 @@ def test_the_start_that_is_best_for_cvar():
     assert float(value) == pytest.approx(0.5, abs=1e-6) and float(start) in (-2.0, -1.0)
     _, value = cvar_start(agent, two_slope(0.0, 1.0), params, jnp.zeros((5, 1)), stocks, 1.0)
     assert float(value) == pytest.approx(1.5, abs=1e-6)
+    with pytest.raises(ValueError, match=r"level: found 0\.0"):
+        cvar_start(agent, two_slope(0.0, 1.0), params, jnp.zeros((5, 1)), stocks, 0.0)
 
 
 def test_bad_input():

@@ -219,10 +219,13 @@ def test_levels_are_traced_and_a_batch_is_its_members():
         ({"tie_rule": "random"}, "key: found None"),
         ({"homogeneous": True}, "homogeneous, shifts: found promises for a utility"),
         ({"functional": lambda law: mean(law)}, "functional: found <lambda> at discount 0.5"),
+        ({"functional": functools.partial(cvar, level=1.5)}, "level: found 1.5"),
+        ({"functional": lambda law: law.values, "homogeneous": True}, "functional: found .* expected one number"),
         ({"functional": almost_surely_nonnegative}, "grid: found last node 4"),
         ({"functional": Reach()}, "utility: found Reach at discount 0.5 without a horizon"),
         ({"grid": stock_grid(-1, 4, 1)}, "grid: found first node -1"),
         ({"grid": stock_grid(-4, 4, 0.7)}, "grid: found rounding 'exact'"),
+        ({"representation": Quantiles(0)}, "representation: found 0 numbers"),
         ({"representation": Categorical(lattice(0, 1e9, 1))}, "representation: found .*, expected fewer"),
     ],
 )

@@ -132,3 +132,21 @@ def test_which_functionals_order_laws_alike_at_every_scale_and_after_every_shift
 
 def test_an_unknown_function_is_not_taken_to_order_laws_alike():
     assert not orders_alike(lambda law: mean(law)) and not shifts_alike(lambda law: mean(law))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda law: cvar(law, 0.0), r"level: found 0.0, expected a number in \(0, 1\]"),
+        (lambda law: cvar(law, 1.5), r"level: found 1.5, expected a number in \(0, 1\]"),
+        (lambda law: optimistic_cvar(law, jnp.nan), "level: found nan"),
+        (lambda law: value_at_risk(law, 1.0), r"level: found 1.0, expected a number in \[0, 1\)"),
+        (lambda law: expectile(law, 1.0), r"level: found 1.0, expected a number in \(0, 1\)"),
+        (lambda law: spectral(law, jnp.array([0.5, 1.5]), jnp.array([0.5, 0.5])), "levels: found"),
+        (lambda law: spectral(law, jnp.array([0.5, 1.0]), jnp.array([0.5, 0.6])), "weights: found"),
+        (lambda law: entropic(law, 0.0), "beta: found 0.0"),
+    ],
+)
+def test_parameters_out_of_range_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(Law(jnp.arange(2.0), jnp.full(2, 0.5)))

@@ -129,3 +129,9 @@ def test_returns_without_bounds_are_refused():
     forever = tabular([[[0, 0]]], [[[0.5, 0.5]]], [[[1.0, -1.0]]])
     with pytest.raises(ValueError, match="returns without an upper bound"):
         maximize_cvar(forever, 0.5)
+
+
+def test_a_discount_of_zero_is_named():
+    problem = random_problem(0, discount=0.0, horizon=3)
+    with pytest.raises(ValueError, match=r"discount: found 0\.0"):
+        maximize_cvar(problem, 0.5)

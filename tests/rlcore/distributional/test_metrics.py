@@ -55,3 +55,14 @@ def test_an_order_below_one_is_refused():
     for order in (0.5, float("nan")):
         with pytest.raises(ValueError, match="order: found"):
             wasserstein(law, law, order)
+
+
+def test_weights_that_are_no_law_are_named():
+    law, short = (Law(jnp.arange(2.0), jnp.array([0.5, p])) for p in (0.5, 0.2))
+    for distance in (wasserstein, cramer):
+        with pytest.raises(ValueError, match=r"first: found weights that sum to 0\.7, expected 1"):
+            distance(short, law)
+        with pytest.raises(ValueError, match="second: found weights that sum to nan"):
+            distance(law, Law(law.values, law.probs * jnp.nan))
+        # a law pushed through thousands of rounded steps is one
+        assert float(distance(Law(law.values, law.probs * (1 + 1e-12)), law)) < 1e-11

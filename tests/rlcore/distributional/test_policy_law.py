@@ -156,6 +156,8 @@ def test_bad_input_is_named():
         policy_law(problem, policy, 0.0, points=lattice(-1, 1, 1.0))
     with pytest.raises(ValueError, match="points: found 2 to 9, expected the point 0"):
         policy_law(problem, policy, 0.0, points=lattice(2, 9, 1.0))
+    with pytest.raises(ValueError, match=r"state: found 3, expected a number in 0, \.\.\., 2"):
+        policy_law(problem, policy, 0.0, state=3)
     with pytest.raises(ValueError, match="policy: found shapes"):
         policy_law(dataclasses.replace(problem, horizon=3), policy, 0.0)
     with pytest.raises(ValueError, match="points, num_steps: found None with a traced problem"):

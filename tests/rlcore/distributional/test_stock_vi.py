@@ -1,5 +1,6 @@
 """Stock value iteration against enumeration of all policies; windows, roundings, ranges, and what is refused."""
 
+import dataclasses
 import functools
 
 import jax
@@ -122,7 +123,54 @@ def test_ranges_and_grids_of_costs():
         reward_spacing(tabular([[[0, 0]]], [[[0.5, 0.5]]], [[[1.0, np.pi]]]))
 
 
+def test_ranges_of_paths_that_need_not_end():
+    """One state: going on costs 1, the end costs 50; then a state besides from which nothing ends."""
+    going_on, stuck = np.array([[[False], [True]]]), np.array([[[True], [False]], [[False], [False]]])
+    priced = tabular([[[0], [0]]], [[[1.0], [1.0]]], [[[-1.0], [-50.0]]], terminal=going_on)
+    low, high = return_range(priced)
+    assert low[0] == -np.inf and high[0] == -50.0
+    low, high = return_range(dataclasses.replace(priced, reward=-priced.reward))
+    assert low[0] == 50.0 and high[0] == np.inf
+    ones, reward = np.ones((2, 2, 1)), np.array([[[-2.0], [-1.0]], [[-1.0], [-3.0]]])
+    problem = tabular([[[0], [1]], [[1], [1]]], ones, reward, terminal=stuck, initial=[1.0, 0.0])
+    low, high = return_range(problem)
+    assert list(low) == [-np.inf] * 2 and list(high) == [-2.0, -np.inf]
+    with pytest.raises(ValueError, match="problem: found a first state with costs for ever"):
+        fitting_grid(dataclasses.replace(problem, initial=jnp.array([0.0, 1.0])), high=3)
+    with pytest.raises(ValueError, match="problem: found costs for ever on every path"):
+        fitting_grid(tabular([[[0]]], [[[1.0]]], [[[-1.0]]]), high=3)
+    # rewards that cancel around a cycle have no last partial sum: all states on it are given up
+    around = np.array([[[0.1], [-1.0]], [[0.2], [-1.0]], [[-0.3], [-1.0]]])
+    ends = np.broadcast_to(np.array([[False], [True]]), (3, 2, 1))
+    cycle = tabular([[[1], [0]], [[2], [0]], [[0], [0]]], np.ones((3, 2, 1)), around, terminal=ends)
+    assert list(return_range(cycle)[1]) == [np.inf] * 3
+
+
+def test_only_what_can_happen_matters():
+    """Rewards of unavailable actions and of padding are nobody's, even NaN."""
+    kernel = dict(terminal=np.ones((1, 2, 2), bool), available=np.array([[True, False]]))
+    prob, reward = np.array([[[1.0, 0.0], [0.5, 0.5]]]), np.array([[[-2.0, 0.0], [np.pi, 7.0]]])
+    problem = tabular(np.zeros((1, 2, 2), int), prob, reward, **kernel)
+    hidden = jnp.array([[[-2.0, jnp.nan], [jnp.nan, jnp.nan]]])
+    for same in (problem, dataclasses.replace(problem, reward=hidden)):
+        assert reward_spacing(same) == 2.0
+        assert [float(x[0]) for x in return_range(same)] == [-2.0, -2.0]
+        value = stock_vi(same, two_slope(0.0, 1.0), stock_grid(-4, 4, 2)).value
+        np.testing.assert_array_equal(value.value[0], [-6.0, -4.0, -2.0, 0.0, 0.0])
+        assert float(value.below[0]) == float(value.above[0]) == -2.0
+
+
 ONE = tabular([[[0]]], [[[1.0]]], [[[1.0]]], discount=0.5)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_rewards_that_are_no_numbers_are_named(bad):
+    problem = dataclasses.replace(ONE, reward=ONE.reward * bad)
+    grid = stock_grid(-2, 2, 1)
+    calls = (return_range, reward_spacing, fitting_grid, lambda p: stock_vi(p, two_slope(0, 1), grid))
+    for call in calls:
+        with pytest.raises(ValueError, match=f"reward: found {bad}, expected finite numbers"):
+            call(problem)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +197,7 @@ def test_other_bad_input():
     with pytest.raises(ValueError, match="a_minus: found nan"):
         two_slope(0.0, float("nan"))
     nan = ONE.__class__(**{**vars(ONE), "reward": jnp.full((1, 1, 1), jnp.nan)})
-    with pytest.raises(ValueError, match="reward: found NaN"):
+    with pytest.raises(ValueError, match="reward: found nan"):
         stock_vi(nan, two_slope(0, 1), stock_grid(-2, 2, 1))
     with pytest.raises(ValueError, match="tie_rule: found 'average'"):
         stock_vi(ONE, two_slope(0, 1), stock_grid(-2, 2, 1), tie_rule="average")

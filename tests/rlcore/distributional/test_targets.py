@@ -123,6 +123,21 @@ def test_costs_without_an_end():
     assert float(sure.value) < -40.0 and float(sure.lower) == float(sure.value)
 
 
+def test_expectiles_and_ratios_of_costs_without_an_end():
+    """One state: a coin costs 1 and ends the episode by half, or one pays 2 to end.
+
+    Coins for ever, or one and then the end, have expectiles e with q (-1 - e) / 2 = (1 - q) (e + 3) / 2: -5/2 at 1/4,
+    -3/2 at 3/4; the end at once has -2. Beyond 3/2 coins gain (3/2 - 1) / 2 and lose 3/4.
+    """
+    kernel = [[[0, 0], [0, 0]]], [[[0.5, 0.5], [1.0, 0.0]]], [[[-1.0, -1.0], [-2.0, 0.0]]]
+    problem = tabular(*kernel, terminal=[[[True, False], [True, True]]])
+    found = (maximize_expectile(problem, 0.25), -2.0), (maximize_expectile(problem, 0.75), -1.5)
+    for optimum, truth in (*found, (maximize_omega(problem, -1.5), 1 / 3)):
+        # sweeps and laws end at 1e-10, over the smaller slope 1/4 or the loss 3/4, times the two steps that are left
+        for number in (optimum.value, optimum.lower, optimum.upper):
+            assert abs(float(number) - truth) < 1e-9
+
+
 def test_ratios_without_losses_or_gains():
     problem = tabular([[[0], [0]]], [[[1.0], [1.0]]], [[[1.0], [3.0]]], terminal=[[[True], [True]]], horizon=1)
     assert float(maximize_omega(problem, 0.5).value) == np.inf
@@ -147,3 +162,6 @@ def test_bad_input_is_named():
         minimize_distance(endless, 0.0, power=2.0)
     with pytest.raises(ValueError, match=r"Reach at discount 0.5 without a horizon"):
         maximize_probability(endless, 0.0)
+    off = tabular([[[0]]], [[[1.0]]], [[[1 / 3]]], terminal=[[[True]]])
+    with pytest.raises(ValueError, match="problem: found discount 1, no horizon and returns on no node"):
+        maximize_value_at_risk(off, 0.3)

@@ -262,7 +262,7 @@ def test_refusals():
         ("grids: found 1, expected 2", lambda: vector_stock_vi(problem, rewards, drive, grids[:1])),
         ("rewards: found shape", lambda: vector_stock_vi(problem, rewards[:, :1], drive, grids)),
         ("last axis of 1 to 3", lambda: vector_grids(problem, jnp.concatenate([rewards] * 2, -1), (0, 0, 0, 0))),
-        ("reward: found NaN", lambda: vector_stock_vi(problem, rewards * jnp.nan, drive, grids)),
+        ("reward: found nan", lambda: vector_stock_vi(problem, rewards * jnp.nan, drive, grids)),
         ("one number", lambda: vector_stock_vi(problem, rewards, two_slope(0.0, 1.0), grids)),
         ("tie_rule: found 'best'", lambda: vector_stock_vi(problem, rewards, drive, grids, tie_rule="best")),
         ("without a degree", lambda: vector_stock_vi(half, rewards, Custom(below), (stock_grid(-9, 9, 1),) * 2)),
