@@ -201,14 +201,14 @@ def _plot_cartpole(curve, law, data):
             curve.plot(asked, here.mean("seed"), markerfacecolor=filled, label=f"{agent}: {kind}", markersize=4, **look)
     curve.set(xlabel="threshold $-c$ [steps]", ylabel=f"$-c + E\\min(c + G, 0) / {LEVEL:g}$ [steps]")
     curve.set(title=f"CartPole, CVaR of the worst {LEVEL:.0%}")
-    curve.set_ylim(-0.5 * data.attrs["limit"], 1.3 * float(earned.max()))
+    curve.set_ylim(-0.5 * data.attrs["limit"], 1.2 * float(earned.max()))
     for i, agent in enumerate(data["agent_CartPole"].values):
         returns, _, _ = _chosen(data, agent)
         ordered = np.sort(returns.ravel())
         law.plot(ordered, np.arange(1, ordered.size + 1) / ordered.size, label=agent, **figures.line_style(i))
     law.axhline(LEVEL, color="grey", linewidth=0.8, linestyle=":")
     law.set(xlabel="return $G$ [steps]", ylabel="share of test episodes at most $G$", title="CartPole, chosen starts")
-    curve.legend(fontsize=7, loc="lower left")
+    curve.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     law.legend(fontsize=7)
 
 
