@@ -64,8 +64,9 @@ def _on_base(problem: MDP | StickyMDP, change) -> MDP | StickyMDP:
 
 
 def _check(problem) -> None:
-    if not isinstance(_base(problem), MDP):
-        raise TypeError(f"problem: found {type(_base(problem)).__name__}, expected an MDP or a StickyMDP of an MDP")
+    base = problem.base if isinstance(problem, StickyMDP) else problem
+    if not isinstance(base, MDP):
+        raise TypeError(f"problem: found {type(base).__name__}, expected an MDP or a StickyMDP of an MDP")
     if problem.horizon is None:
         raise ValueError("problem.horizon: found None, expected a number of steps; see `finite_horizon`")
 

@@ -12,7 +12,6 @@ from math import inf, isqrt, log
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import bdtr, ndtr, ndtri
 
 from rlcore.mdp import MDP
 from rlcore.sqirl.deterministic import (
@@ -58,6 +57,8 @@ def binomial_limits(q: np.ndarray, m: int, *, atom: bool) -> tuple[np.ndarray, n
     Args: q: float[K]; m: from 1; atom: whether X = 0 belongs to the first bin; in the released code it is in none.
     Returns: (l float[K], u float[K]); with the atom these are bounds. Source: docs/proofs/sqirl.md#t8. Cost: 100 K^2.
     """
+    from scipy.special import bdtr, ndtri
+
     # Actions often tie: one table per value.
     values, index = np.unique(q, return_inverse=True)
     table = bdtr(np.arange(m + 1), m, values[:, None])[index] if m < LARGEST_TABLE else None
@@ -103,6 +104,8 @@ def _bernstein(q: np.ndarray, w: np.ndarray, o: np.ndarray, m: float):
 
 
 def _berry_esseen(q: np.ndarray, deviation: np.ndarray, third: np.ndarray, m: float):
+    from scipy.special import ndtr, ndtri
+
     s, rho = deviation, third
     certain = s <= 0
     cube = np.where(certain, 1, s**3)
