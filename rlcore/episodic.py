@@ -55,7 +55,7 @@ class EpisodeState(NamedTuple):
     t: Int[Array, ""]
 
 
-def _base(problem: MDP | StickyMDP) -> MDP:
+def _base(problem: MDP | StickyMDP):
     return problem.base if isinstance(problem, StickyMDP) else problem
 
 

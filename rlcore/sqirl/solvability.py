@@ -55,7 +55,8 @@ def reachable(episodic: Episodic, allowed: Bool[Array, "T S A"]) -> Bool[Array, 
 def num_reachable(episodic: Episodic) -> Int[Array, ""]:
     """How many states (pairs with the action before, if sticky) some policy reaches before the episode ends.
 
-    Args: episodic: one problem. Returns: int32[]; there is no terminal state to count. Cost: T scatters of the kernel.
+    Args: episodic: one problem. Returns: int32[]. Cost: T scatters of the kernel.
+    Terminal states are no rows: the released code counts one more, or A more (with each action before) if sticky.
     """
     everything = jnp.broadcast_to(
         episodic.problem.available, (episodic.problem.horizon, *episodic.problem.available.shape)
