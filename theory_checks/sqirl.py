@@ -256,7 +256,7 @@ def rare_instance(key, states, actions, steps):
 
 @statement(
     "sqirl/epsilon",
-    "A policy that takes actions above sub where rung 2's gap is not below Delta_2(eps) loses <= eps of the range",
+    "A policy that takes actions above sub where rung T-1's gap is not below Delta(eps) loses <= eps of the range",
     falsifiers=[
         Falsifier("actions above sub are taken there (any action)", {"above": False}, share=0.9),
     ],
@@ -271,7 +271,9 @@ def up_to_epsilon(instance, above=True):
     values = basic_values(one)
     tol = 1e-10
     optimal = optimal_actions(values.optimal.q, problem.available[None], tol)
-    q = qvi_step(one, values.exploration.q)
+    q = values.exploration.q
+    for _ in range(problem.horizon - 2):
+        q = qvi_step(one, q)
     gaps = confusable_gaps(one, q, optimal)
     gap, hit = epsilon_gap(one, q, optimal, epsilon)
     allowed = (q > gaps.sub[..., None]) | (gaps.gap < gap)[..., None]
