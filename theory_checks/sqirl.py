@@ -19,9 +19,7 @@ from rlcore.mdp import MDP, StickyMDP, policy_backup
 from rlcore.sqirl import (
     basic_values,
     best_value,
-    confusable_gaps,
     covering_length,
-    epsilon_gap,
     greedy_return,
     immediate_values,
     num_reachable,
@@ -236,66 +234,6 @@ def certificate(instance, start="exploration"):
     return [
         Bound(certified, earned, scale),
         Bound(jnp.concatenate([random[None], certified[:-1]]), certified, scale),
-    ]
-
-
-# ---- up to epsilon ---------------------------------------------------------------------------------------------------
-
-
-class Rare(NamedTuple):
-    """A problem and a probability epsilon."""
-
-    problem: StickyMDP
-    epsilon: Array
-
-
-def rare_instance(key, states, actions, steps):
-    """A random game and an epsilon in [0, 1/2]."""
-    return Rare(random_game(key, states, actions, steps).problem, 0.5 * jax.random.uniform(jax.random.fold_in(key, 1)))
-
-
-@statement(
-    "sqirl/epsilon",
-    "A policy that takes actions above sub where rung T-1's gap is not below Delta(eps) loses <= eps of the range",
-    falsifiers=[
-        Falsifier("actions above sub are taken there (any action)", {"above": False}, share=0.9),
-    ],
-    origin=derived_here("docs/proofs/sqirl.md, Up to epsilon"),
-    proof="docs/proofs/sqirl.md#epsilon",
-    generator=rare_instance,
-    cases=GAMES[1:],
-)
-def up_to_epsilon(instance, above=True):
-    problem, epsilon = instance
-    one = episodic(problem)
-    values = basic_values(one)
-    tol = 1e-10
-    optimal = optimal_actions(values.optimal.q, problem.available[None], tol)
-    q = values.exploration.q
-    for _ in range(problem.horizon - 2):
-        q = qvi_step(one, q)
-    gaps = confusable_gaps(one, q, optimal)
-    gap, hit = epsilon_gap(one, q, optimal, epsilon)
-    allowed = (q > gaps.sub[..., None]) | (gaps.gap < gap)[..., None]
-    allowed = allowed if above else jnp.ones_like(allowed)
-
-    def back(value, row):
-        t, mask = row
-        now = problem.at_time(t)
-        worst = jnp.min(jnp.where(mask, now.expected_reward() + now.expected_next(value), jnp.inf), axis=-1)
-        return worst, None
-
-    steps = jnp.arange(problem.horizon, dtype=jnp.int32)
-    least, _ = jax.lax.scan(back, jnp.zeros_like(problem.initial), (steps, allowed), reverse=True)
-    best, least = problem.initial @ values.optimal.value[0], problem.initial @ least
-    widest = jnp.max(values.optimal.value - values.worst.value)
-    # Rungs that tie an optimal and another action have no gap: then nothing is promised.
-    applies = gap > 0
-    error = problem.horizon * tol
-    scale = size_of(problem)
-    return [
-        Bound(best - epsilon * widest, least, scale, error, applies),
-        Bound(hit, epsilon, 1.0, 0.0, applies),
     ]
 
 
