@@ -21,6 +21,13 @@ float64, the agent float32. Where others keep the machine busy, run it on one co
   each, less the exact least; eight seeds side by side, one seed, eight with the stock frozen at the start.
 
 Under each case stands what was asked and whether it is met.
+
+Measured on two idle AMD EPYC cores (JAX 0.10.2; processor seconds in brackets); all that was asked is met. Values: 74
+ms [146], 14 times as fast as NumPy [6.8 by processor time]. Backups: stop-loss curves 0.25 s [0.46], 3.6 times as
+fast as the compiled scatter, 3.9 as NumPy's. Slopes: linear in their number, 16 to 19 ms each for 50 sweeps one after
+another, of which look-ups alone would take 60 to 69 %, arithmetic 10 %; side by side 31 ms, where 2.2 GB leave the
+cache. Suite: 15 s [21] with compilation, nine golden costs of nine. Treasure: 10 s, 1.99 GiB. Agent: one seed 13 s
+[17], eight 52 s [78]; mean regret .0269, worst seed .0376, with the stock frozen .453.
 """
 
 import argparse
