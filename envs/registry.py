@@ -25,6 +25,7 @@ PLAIN = (
     "gridworlds",
     "minigrid",
     "risk",
+    "small_games",
     "targets",
     "vector_rewards",
 )

@@ -68,6 +68,7 @@ def tabulate(
     layers, depth, tables = [frontier], [0], []
     for t in range(horizon):
         count = len(jax.tree.leaves(frontier)[0])
+        first_row = sum(len(jax.tree.leaves(layer)[0]) for layer in layers[:-1])
         found = []
         for begin in range(0, count, chunk):
             # Clipped at the end rather than shortened: one shape, one compilation.
@@ -79,12 +80,12 @@ def tabulate(
         rows, new = np.zeros(count * num_actions, np.int64), []
         ends = np.asarray(done).reshape(-1).copy()
         for i, key in enumerate(_packed(flat, count * num_actions)):
-            if ends[i]:
+            if key not in row_of and t + 1 == horizon:
+                ends[i] = True
+            if ends[i]:  # stays, as all endings do
+                rows[i] = first_row + i // num_actions
                 continue
             if key not in row_of:
-                if t + 1 == horizon:
-                    ends[i] = True
-                    continue
                 if len(row_of) >= max_states:
                     raise ValueError(
                         f"max_states: found {len(row_of)} states by depth {t + 1} of {horizon} and more to come, "

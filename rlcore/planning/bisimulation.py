@@ -82,8 +82,9 @@ def coarsest_bisimulation(mdp: MDP, labels: Any = None) -> Bisimulation:
             break
         class_of = finer
     first = np.unique(class_of, return_index=True)[1]
+    rows = np.arange(len(first))[:, None, None]
     quotient = MDP(
-        next_state=jnp.asarray(class_of[following[first]], jnp.int32),
+        next_state=jnp.asarray(np.where(terminal[first], rows, class_of[following[first]]), jnp.int32),
         prob=mdp.prob[first],
         reward=mdp.reward[first],
         terminal=mdp.terminal[first],

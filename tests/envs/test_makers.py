@@ -36,6 +36,10 @@ SAMPLES = {
     "obstacle": {},
     "riverswim": dict(length=6, horizon=20),
     "simple_crossing": dict(size=9, walls=3, seed=0),
+    "small_asterix": dict(seed=1, horizon=6),
+    "small_breakout": dict(seed=1, horizon=8),
+    "small_freeway": dict(seed=1, horizon=8),
+    "small_invaders": dict(seed=1, horizon=8),
     "zigzag": {},
 }
 
@@ -89,6 +93,14 @@ REFUSED = [
     ("simple_crossing", dict(walls=0), "walls: found 0"),
     ("simple_crossing", dict(walls=7), r"walls: found 7, expected an integer in \[1, 6\]"),
     ("simple_crossing", dict(seed=-1), "seed: found -1"),
+    ("small_asterix", dict(seed=-1), "seed: found -1"),
+    ("small_asterix", dict(horizon=0), "horizon: found 0"),
+    ("small_breakout", dict(seed=-1), "seed: found -1"),
+    ("small_breakout", dict(horizon=0), "horizon: found 0"),
+    ("small_freeway", dict(seed=-1), "seed: found -1"),
+    ("small_freeway", dict(horizon=0), "horizon: found 0"),
+    ("small_invaders", dict(seed=-1), "seed: found -1"),
+    ("small_invaders", dict(horizon=0), "horizon: found 0"),
 ]
 
 
