@@ -81,7 +81,7 @@ class DQN:
         """Steps of the environment that one `step` takes."""
         return self.train_every
 
-    def epsilon(self, steps: Int[Array, ""]) -> Float[Array, ""]:
+    def epsilon(self, steps: Float[Array, ""]) -> Float[Array, ""]:
         """The share of random actions after so many steps."""
         share = jnp.minimum(steps / (self.exploration_fraction * self.total_steps), 1)
         return self.epsilon_first + (self.epsilon_last - self.epsilon_first) * share
