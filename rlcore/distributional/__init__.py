@@ -6,7 +6,6 @@ from rlcore.distributional.bracket import Bracket, bracket
 from rlcore.distributional.brute_force import PolicyLaws, brute_force_laws, distinct_laws
 from rlcore.distributional.dist_pi import dist_pi
 from rlcore.distributional.dist_vi import DistSolution, dist_vi
-from rlcore.distributional.environment import Environment, Step
 from rlcore.distributional.evaluation import LawEvaluation, law_evaluation, stock_evaluation
 from rlcore.distributional.functionals import (
     almost_surely_nonnegative,
@@ -61,6 +60,7 @@ from rlcore.distributional.vector_stock import (
     vector_value,
 )
 from rlcore.distributional.vector_utility import Constrained, NormDrive, constrained, norm_drive
+from rlcore.nn.environment import Environment, Step
 
 __all__ = [
     "Bracket",

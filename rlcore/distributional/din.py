@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlcore.distributional.environment import Environment
 from rlcore.distributional.functionals import check_level
 from rlcore.distributional.quantile_loss import quantile_huber_loss
-from rlcore.distributional.replay import Ring, empty_ring, push, sample
 from rlcore.distributional.utility import Utility
+from rlcore.nn.environment import Environment
+from rlcore.nn.precision import at_precision
 from rlcore.nn.quantile import QuantileNetwork
+from rlcore.nn.replay import Ring, empty_ring, push, sample
 from rlcore.pytree import pytree, static
 from rlcore.solver import iterate
 from rlcore.types import Array, Float, Int, Key, Number, PyTree, RandomKey
@@ -156,7 +157,7 @@ class DEtaN:
             raise ValueError(f"network: found {self.network.actions} actions, expected the environment's {actions}")
         if self.capacity < self.num_envs or self.capacity % self.num_envs:
             raise ValueError(f"capacity: found {self.capacity}, expected a multiple of num_envs = {self.num_envs}")
-        self, problem = _at_precision(self.network.dtype, (self, problem))
+        self, problem = at_precision(self.network.dtype, (self, problem))
         key, start_key = jax.random.split(key)
         running = jax.vmap(lambda key: _start(problem, key))(jax.random.split(start_key, self.num_envs))
         first = jax.tree.map(lambda x: x[0], running.observation)
@@ -171,7 +172,7 @@ class DEtaN:
 
     def step(self, problem: Task, state: DEtaNState, key: RandomKey) -> DEtaNState:
         """One step of every environment, then one update of the network."""
-        self, problem = _at_precision(self.network.dtype, (self, problem))
+        self, problem = at_precision(self.network.dtype, (self, problem))
         act_key, sample_key, stock_key = jax.random.split(key, 3)
         rate, epsilon = self.rates(state.count)
         advance = lambda running, key: self._advance(problem, state.params, epsilon, running, key)  # noqa: E731
@@ -238,16 +239,6 @@ class DEtaN:
 _ADAM = optax.scale_by_adam()
 
 
-def _at_precision(dtype, tree: PyTree) -> PyTree:
-    """All floats of a tree, Python numbers too, as arrays of one precision."""
-
-    def cast(x):
-        x = jnp.asarray(x)
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return jax.tree.map(cast, tree)
-
-
 def _start(problem: Task, key) -> Running:
     reset_key, start_key = jax.random.split(key)
     state, observation = problem.environment.reset(reset_key)
@@ -289,7 +280,7 @@ def play(
     Returns: float[], the discounted return, without the stock. Cost: max_steps forward passes, also after the end.
     """
     dtype = config.network.dtype
-    config, utility, environment, start = _at_precision(dtype, (config, utility, environment, start))
+    config, utility, environment, start = at_precision(dtype, (config, utility, environment, start))
     reset_key, key = jax.random.split(key)
     state, observation = environment.reset(reset_key)
 
@@ -328,7 +319,7 @@ def cvar_start(
       every stock and observation.
     """
     check_level(level)
-    config, utility, stocks, level = _at_precision(config.network.dtype, (config, utility, stocks, level))
+    config, utility, stocks, level = at_precision(config.network.dtype, (config, utility, stocks, level))
     value = lambda observation, c: jnp.max(config.scores(utility, params, observation, c))  # noqa: E731
     over_stocks = jax.vmap(value, (None, 0))
     values = jnp.mean(jax.vmap(over_stocks, (0, None))(observations, stocks), axis=0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlcore.distributional.replay import empty_ring, push, sample
+from rlcore.nn.replay import empty_ring, push, sample
 
 
 def row(t):

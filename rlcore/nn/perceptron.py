@@ -1,0 +1,109 @@
+"""Perceptrons over observations with categories: what is one-hot is looked up, not multiplied."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rlcore.types import Array, Float, PyTree
+
+__all__ = ["ActorCritic", "Perceptron"]
+
+
+class Perceptron(nn.Module):
+    """ReLU layers over the one-hot vectors of categories, vectors, and images after 3 x 3 convolutions.
+
+    outputs: n. sizes: how many values each category has, in the order of the observation's leaves. hidden: widths.
+    channels: of each convolution. output_gain: of the last layer. uniform: how weights start. All static; parameters
+    and activations are `dtype`. Weights start orthogonal with gain sqrt(2), the last ones `output_gain`, biases 0; with
+    `uniform` both are uniform within 1 / sqrt(fan-in).
+    """
+
+    outputs: int
+    sizes: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (64, 64)
+    channels: tuple[int, ...] = ()
+    output_gain: float = 1.0
+    uniform: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, observation: PyTree) -> Float[Array, "n"]:
+        """The outputs for one observation.
+
+        Args: observation: a pytree of categories int[], vectors [m] and images [h, w, c].
+        Returns: float[n].
+        Raises: ValueError for leaves of another rank, or another number of categories than `sizes`.
+        Source: derived: definition. Cost: one multiply-add per weight that is not of a category's.
+        """
+        rows, parts, offset = [], [], 0
+        leaves = [jnp.asarray(x) for x in jax.tree.leaves(observation)]
+        found = sum(x.ndim == 0 for x in leaves)
+        if found != len(self.sizes):
+            raise ValueError(f"observation: found {found} categories, expected {len(self.sizes)}, as many as `sizes`")
+        for i, x in enumerate(leaves):
+            if x.ndim not in (0, 1, 3) or (x.ndim == 0 and not jnp.issubdtype(x.dtype, jnp.integer)):
+                raise ValueError(f"observation: found {x.dtype} {x.shape}, expected an int [], or [m], or [h, w, c]")
+            if x.ndim == 0:
+                rows.append(x + offset)
+                offset += self.sizes[len(rows) - 1]
+                continue
+            x = x.astype(self.dtype)
+            if x.ndim == 3:
+                for j, channels in enumerate(self.channels):
+                    x = jax.nn.relu(self._convolve(f"image_{i}_{j}", x, channels))
+            parts.append(x.reshape(-1))
+        dense = jnp.concatenate(parts) if parts else jnp.zeros(0, self.dtype)
+        widths = [*self.hidden, self.outputs]
+        for i, width in enumerate(widths):
+            last = i == len(widths) - 1
+            gain = self.output_gain if last else math.sqrt(2)
+            # The categories' rows come first, so that the one-hot part of the product is a sum of rows.
+            weight, bias = self._weights("output" if last else f"dense_{i}", (offset + dense.shape[0], width), gain)
+            y = bias + dense @ weight[offset:]
+            for row in rows:
+                y = y + weight[row]
+            dense, rows, offset = y if last else jax.nn.relu(y), [], 0
+        return dense
+
+    def _weights(self, name, shape, gain):
+        bound = 1 / math.sqrt(math.prod(shape[:-1]))
+
+        def spread(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        def orthogonal(key, shape, dtype):
+            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # flax mixes ranks
+                return nn.initializers.orthogonal(gain)(key, shape, dtype)
+
+        weight = self.param(f"{name}_weight", spread if self.uniform else orthogonal, shape, self.dtype)
+        start = spread if self.uniform else nn.initializers.zeros
+        return weight, self.param(f"{name}_bias", start, shape[-1:], self.dtype)
+
+    def _convolve(self, name, x, channels):
+        weight, bias = self._weights(name, (3, 3, x.shape[2], channels), math.sqrt(2))
+        layout = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x[None], weight, (1, 1), "VALID", dimension_numbers=layout)[0]
+        return y + bias[None, None]
+
+
+class ActorCritic(nn.Module):
+    """Logits of actions and a value, by two perceptrons that share nothing.
+
+    actions: A. sizes, hidden, channels, dtype: as in `Perceptron`. The logits start 100 times smaller than the value.
+    """
+
+    actions: int
+    sizes: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (64, 64)
+    channels: tuple[int, ...] = ()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, observation: PyTree) -> tuple[Float[Array, "A"], Float[Array, ""]]:
+        """Logits and value of one observation. Args, raises, source, cost: as `Perceptron`, twice."""
+        shape = dict(sizes=self.sizes, hidden=self.hidden, channels=self.channels, dtype=self.dtype)
+        logits = Perceptron(self.actions, output_gain=0.01, name="policy", **shape)(observation)
+        return logits, Perceptron(1, name="value", **shape)(observation)[0]
