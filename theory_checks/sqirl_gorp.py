@@ -6,6 +6,7 @@ worst and best value; the rest as in sqirl.py. Proofs: docs/proofs/sqirl.md.
 
 import itertools
 from fractions import Fraction
+from functools import cache
 from math import comb
 from typing import NamedTuple
 
@@ -40,11 +41,11 @@ def moves(next_state, reward, terminal, steps):
     return Moves(problem_of(*parts, steps))
 
 
-def game_instance(key, states, actions, steps):
-    """Random moves, one in five of which ends the episode; rewards 0, 1, 2 or 3."""
+def game_instance(key, states, actions, steps, largest=3):
+    """Random moves, one in five of which ends the episode; rewards 0, .., `largest`."""
     keys = jax.random.split(key, 3)
     shape = (states, actions)
-    reward = jax.random.randint(keys[1], shape, 0, 4).astype(float)
+    reward = jax.random.randint(keys[1], shape, 0, largest + 1).astype(float)
     return moves(
         jax.random.randint(keys[0], shape, 0, states), reward, jax.random.bernoulli(keys[2], 0.2, shape), steps
     )
@@ -186,7 +187,10 @@ def trap_instance(key, states, actions, steps):
     return moves(next_state, reward, jnp.ones((states, actions), bool).at[0].set(False), steps)
 
 
-GAMES = [{"states": 4, "actions": 2, "steps": 3}, {"states": 3, "actions": 3, "steps": 3}]
+GAMES = [
+    {"states": 4, "actions": 2, "steps": 4, "largest": 1},
+    {"states": 3, "actions": 3, "steps": 3, "largest": 1},
+]
 
 
 def trap_of_256() -> Exact:
@@ -223,7 +227,7 @@ def bernstein(instance, mode="sound", k=2):
     problem = instance.problem
     steps, actions = problem.horizon, problem.available.shape[1]
     # The trap has few episodes, the games few actions.
-    most, highest = (16, 20) if actions > 16 else (256, 3 * steps)
+    most, highest = (12, 20) if actions > 16 else (80, steps)
     ratio, _, separated = bernstein_ratio(episodic(problem), None, k, mode=mode, tolerance=0.5)
     needed = jnp.maximum(1.0, jnp.ceil(ratio * (jnp.log(2.0 * steps) + k * jnp.log(float(actions)))))
     m = jnp.minimum(needed, most).astype(jnp.int32)
@@ -375,6 +379,11 @@ def eight_of_three() -> Exact:
     )
 
 
+@cache
+def claimed_failure(m):
+    return released_failure(dupchain(8, 3), 1, m, methods=("binomial",))
+
+
 @statement(
     "sqirl/T8.released",
     "GORP(1, m) fails with at most the probability of the released code's tight bound, binomial method",
@@ -386,7 +395,6 @@ def eight_of_three() -> Exact:
     refutation=eight_of_three,
     corrected="sqirl/T8",
 )
-def released_limits(instance, length=8, copies=3):
+def released_limits(instance):
     m = int(instance.m)
-    claimed = released_failure(dupchain(length, copies), 1, m, methods=("binomial",))
-    return Bound(chain_failure(length, copies, m, 1.0), claimed, 10.0, trivial=1.0)
+    return Bound(chain_failure(8, 3, m, 1.0), claimed_failure(m), 10.0, trivial=1.0)
