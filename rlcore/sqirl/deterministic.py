@@ -184,10 +184,10 @@ def sequence_ends(
     count = table.num_actions**depth
     state = jnp.broadcast_to(jnp.arange(table.end + 1, dtype=jnp.int32)[:, None], (table.end + 1, count))
     total = jnp.zeros(state.shape, table.reward.dtype)
-    number = jnp.arange(count, dtype=jnp.int32)
+    # Known while tracing: XLA would take seconds to fold the divisions.
+    digits = np.stack(np.unravel_index(np.arange(count), (table.num_actions,) * depth)).astype(np.int32)
     for j in range(depth):
-        action = number // table.num_actions ** (depth - 1 - j) % table.num_actions
-        action, inside = action[None], t + j < table.horizon
+        action, inside = jnp.asarray(digits[j])[None], t + j < table.horizon
         total = total + jnp.where(inside, table.reward[state, action], 0)
         state = jnp.where(inside, table.next_state[state, action], state)
     return state, total

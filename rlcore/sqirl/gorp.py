@@ -59,8 +59,7 @@ def _plan(
     """Actions int32[T] and steps. `replayed`: episodes start at time 0, as they must where the prefix is random."""
     horizon, num_actions, count = table.horizon, table.num_actions, table.num_actions**k
     integer = jnp.result_type(int)
-    number = jnp.arange(count, dtype=jnp.int32)
-    digits = jnp.stack([number // num_actions ** (k - 1 - j) % num_actions for j in range(k)], axis=1)
+    digits = jnp.asarray(np.stack(np.unravel_index(np.arange(count), (num_actions,) * k), axis=1), jnp.int32)
     # The last level is left out: a uniform number beyond it by rounding still draws the last action.
     levels = jnp.cumsum(policy, axis=-1)[..., :-1]
 
