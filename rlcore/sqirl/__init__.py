@@ -1,8 +1,10 @@
 """The effective horizon: exact analysis of how far planning on random rollouts carries, and its algorithms."""
 
 from rlcore.sqirl.analysis import Analysis, analyze, analyze_episodic, effective_horizons
+from rlcore.sqirl.certificate import SqirlCertificate, regression_errors, sqirl_certificate, tabular_squared_error
 from rlcore.sqirl.complexity import SampleComplexity, sample_complexity
 from rlcore.sqirl.covering import Covering, covering_length, exploration_occupancy
+from rlcore.sqirl.deep import DeepLearned, DeepSqirl, HeadNetwork, deep_sqirl
 from rlcore.sqirl.epsilon_horizon import EpsilonHorizon, epsilon_gap, epsilon_horizon
 from rlcore.sqirl.greedy_return import GreedyReturn, greedy_return
 from rlcore.sqirl.ladder import Values, basic_values, best_value, immediate_values, qvi_step
@@ -17,9 +19,12 @@ from rlcore.sqirl.ties import greedy_actions, optimal_actions
 __all__ = [
     "Analysis",
     "Covering",
+    "DeepLearned",
+    "DeepSqirl",
     "EpsilonHorizon",
     "Gaps",
     "GreedyReturn",
+    "HeadNetwork",
     "Learned",
     "Oracle",
     "PerceptronFit",
@@ -29,6 +34,7 @@ __all__ = [
     "Rollouts",
     "SampleComplexity",
     "Samples",
+    "SqirlCertificate",
     "TabularMean",
     "Values",
     "analyze",
@@ -37,6 +43,7 @@ __all__ = [
     "best_value",
     "confusable_gaps",
     "covering_length",
+    "deep_sqirl",
     "effective_horizons",
     "epsilon_gap",
     "epsilon_horizon",
@@ -50,9 +57,12 @@ __all__ = [
     "pooled_sqirl",
     "qvi_step",
     "reachable",
+    "regression_errors",
     "return_law",
     "rollouts",
     "sample_complexity",
     "solvable",
     "sqirl",
+    "sqirl_certificate",
+    "tabular_squared_error",
 ]

@@ -4,7 +4,7 @@ An oracle is any pytree with a method `fit(samples, shape, key)`; the table it r
 rows of the problem, so that acting and bootstrapping read a table whatever was fitted.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ class Samples(NamedTuple):
     weight: Float[Array, "n"]
 
 
+@runtime_checkable
 class Oracle(Protocol):
     """What SQIRL asks of a regression."""
 

@@ -65,7 +65,7 @@ def _refit(problem, sums: _Sums, depth, max_depth, default):
         onward = reward + problem.discount * _continuation(problem, best, sums.moves)
         return jnp.where(j < depth, jnp.where(seen, onward / some, default), q)
 
-    return jax.lax.fori_loop(1, max_depth, climb, q)
+    return jax.lax.fori_loop(jnp.int32(1), jnp.int32(max_depth), climb, q)
 
 
 def pooled_sqirl(
@@ -120,7 +120,7 @@ def _learn(episodic, key, depth, episodes, max_depth, lanes, default, exploratio
     outcomes = base.prob.shape[-1]
     ways = 2 if isinstance(problem, StickyMDP) else 1
     explore = uniform_policy(problem) if exploration is None else exploration
-    episodes = jnp.asarray(episodes, jnp.int32)
+    depth, episodes = jnp.asarray(depth, jnp.int32), jnp.asarray(episodes, jnp.int32)
 
     def advance(policy, i, state, key):
         acts, goes = jax.random.split(key)
@@ -129,7 +129,7 @@ def _learn(episodic, key, depth, episodes, max_depth, lanes, default, exploratio
         executed, drawn = step_outcome(episodic, state, action, goes)
         running = state.t < length
         cell = row * shape[1] + action
-        move = (cell * ways + (executed != action)) * outcomes + drawn
+        move = (cell * ways + (executed != action).astype(jnp.int32)) * outcomes + drawn
         return after, (cell, move, reward, running, running & ~over)
 
     def collect(policy, i, block, carry, keys):

@@ -31,7 +31,7 @@ class Learned(NamedTuple):
 def _to_go(data: Rollouts, t, discount):
     """The discounted sum of rewards from step t on, per episode."""
     ahead = jnp.arange(data.reward.shape[0], dtype=jnp.int32) - t
-    weight = jnp.where(ahead >= 0, discount ** jnp.maximum(ahead, 0), 0.0)
+    weight = jnp.where(ahead >= 0, discount ** jnp.maximum(ahead, 0).astype(discount.dtype), 0.0)
     return weight @ data.reward
 
 
