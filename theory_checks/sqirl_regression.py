@@ -31,10 +31,11 @@ from theory_checks.sqirl import SQIRL, problem_of, random_game
 
 
 class Cells(NamedTuple):
-    """Probabilities float[X] of pairs, in all 1 or less (void samples), and chances float[X] of target 1."""
+    """Probabilities float[X] of pairs, in all 1 or less (void samples), chances float[X] of target 1, and m <= 50."""
 
     law: Array
     mean: Array
+    samples: Array
 
 
 def cells_instance(key, pairs, samples):
@@ -42,12 +43,12 @@ def cells_instance(key, pairs, samples):
     keys = jax.random.split(key, 4)
     weight = jax.random.gamma(keys[0], jnp.exp(2 * jax.random.normal(keys[1])), (pairs,)) + 1e-9
     whole = jax.random.uniform(keys[2], minval=0.1)
-    return Cells(whole * weight / jnp.sum(weight), jax.random.uniform(keys[3], (pairs,)))
+    return Cells(whole * weight / jnp.sum(weight), jax.random.uniform(keys[3], (pairs,)), jnp.asarray(float(samples)))
 
 
 def even_cells(key, pairs, samples):
     """Equally likely pairs whose targets are hardly ever 1."""
-    return Cells(jnp.full(pairs, 1.0 / pairs), 1e-3 * jax.random.uniform(key, (pairs,)))
+    return Cells(jnp.full(pairs, 1.0 / pairs), 1e-3 * jax.random.uniform(key, (pairs,)), jnp.asarray(float(samples)))
 
 
 @statement(
@@ -67,12 +68,12 @@ def even_cells(key, pairs, samples):
     generator=cells_instance,
     cases=[{"pairs": 3, "samples": 8}, {"pairs": 20, "samples": 50}, {"pairs": 50, "samples": 50}],
 )
-def table_of_means(instance, default=0.5, *, samples):
-    law, mean = instance
-    n, law = jnp.arange(1.0, samples + 1)[:, None], law[None]
-    choose = gammaln(samples + 1.0) - gammaln(n + 1.0) - gammaln(samples - n + 1.0)
+def table_of_means(instance, default=0.5):
+    law, mean, samples = instance
+    n, law = jnp.arange(1.0, 51.0)[:, None], law[None]
+    choose = gammaln(samples + 1.0) - gammaln(n + 1.0) - gammaln(jnp.maximum(samples - n, 0.0) + 1.0)
     chance = jnp.exp(choose + n * jnp.log(law) + (samples - n) * jnp.log1p(-law))
-    inverse, law = jnp.sum(chance / n, axis=0), law[0]
+    inverse, law = jnp.sum(jnp.where(n <= samples, chance / n, 0.0), axis=0), law[0]
     missed = jnp.exp(samples * jnp.log1p(-law))
     squared = jnp.sum(law * (mean * (1 - mean) * inverse + missed * (mean - default) ** 2))
     # Logarithms of up to some hundred, each rounded, enter the chances: relative errors of as many epsilons.

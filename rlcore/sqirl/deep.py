@@ -204,8 +204,10 @@ def deep_sqirl(episodic: Episodic, settings: DeepSqirl, key: Key[Array, ""]) -> 
             return jnp.mean(now / jnp.maximum(mean, 1e-8)), mean
 
         slope, losses = jax.grad(objective, has_aux=True)(params)
-        changes, moments = adam.update(slope, moments, params)
-        return optax.apply_updates(params, changes), moments, losses.astype(jnp.float32), count + 1
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax mixes its own types
+            changes, moments = adam.update(slope, moments, params)
+            params = optax.apply_updates(params, changes)
+        return params, moments, losses.astype(jnp.float32), count + 1
 
     def iterate(carry):
         i, idle, policy, replay, learner, steps = carry

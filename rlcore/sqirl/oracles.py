@@ -134,8 +134,10 @@ class PerceptronFit:
         def update(carry, key):
             params, moments = carry
             index = jax.random.randint(key, (min(self.batch, total),), 0, total)
-            changes, moments = adam.update(jax.grad(loss)(params, index), moments, params)
-            return (optax.apply_updates(params, changes), moments), None
+            slope = jax.grad(loss)(params, index)
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax mixes its own types
+                changes, moments = adam.update(slope, moments, params)
+                return (optax.apply_updates(params, changes), moments), None
 
         updates = -(-self.epochs * total // min(self.batch, total))
         (params, _), _ = jax.lax.scan(update, (params, adam.init(params)), jax.random.split(draws, updates))
