@@ -4,11 +4,10 @@ from rlcore.sqirl.analysis import Analysis, analyze, analyze_episodic, effective
 from rlcore.sqirl.certificate import SqirlCertificate, regression_errors, sqirl_certificate, tabular_squared_error
 from rlcore.sqirl.complexity import SampleComplexity, sample_complexity
 from rlcore.sqirl.covering import Covering, covering_length, exploration_occupancy
-from rlcore.sqirl.deep import DeepLearned, DeepSqirl, HeadNetwork, deep_sqirl
 from rlcore.sqirl.epsilon_horizon import EpsilonHorizon, epsilon_gap, epsilon_horizon
 from rlcore.sqirl.greedy_return import GreedyReturn, greedy_return
 from rlcore.sqirl.ladder import Values, basic_values, best_value, immediate_values, qvi_step
-from rlcore.sqirl.oracles import Oracle, PerceptronFit, RidgeFit, Samples, TabularMean
+from rlcore.sqirl.oracles import Oracle, RidgeFit, Samples, TabularMean
 from rlcore.sqirl.pooled import PooledLearned, pooled_sqirl
 from rlcore.sqirl.return_law import ReturnLaw, return_law
 from rlcore.sqirl.rollout import Rollouts, rollouts
@@ -19,15 +18,11 @@ from rlcore.sqirl.ties import greedy_actions, optimal_actions
 __all__ = [
     "Analysis",
     "Covering",
-    "DeepLearned",
-    "DeepSqirl",
     "EpsilonHorizon",
     "Gaps",
     "GreedyReturn",
-    "HeadNetwork",
     "Learned",
     "Oracle",
-    "PerceptronFit",
     "PooledLearned",
     "ReturnLaw",
     "RidgeFit",
@@ -43,7 +38,6 @@ __all__ = [
     "best_value",
     "confusable_gaps",
     "covering_length",
-    "deep_sqirl",
     "effective_horizons",
     "epsilon_gap",
     "epsilon_horizon",

@@ -9,7 +9,6 @@ from envs import make
 from rlcore.episodic import episodic, episodic_values, padded, policy_return, policy_state, reset, step
 from rlcore.mdp import finite_horizon, greedy_policy, sticky, uniform_policy
 from rlcore.sqirl import (
-    PerceptronFit,
     RidgeFit,
     Samples,
     TabularMean,
@@ -84,17 +83,6 @@ def test_tabular_means_and_ridge_on_indicators():
     assert np.all(np.asarray(fitted[3]) == 0) and np.all(np.asarray(counts[3]) == 0)
     with pytest.raises(ValueError, match=r"features: found shape \(4, 3, 12\), expected \(4, 2\)"):
         RidgeFit(indicators).fit(samples, (4, 2))
-
-
-def test_a_perceptron_fits_a_table():
-    samples = some_samples()._replace(target=None)
-    truth = jnp.array([[0.0, 1.0, 0.5], [0.2, -0.3, 0.1], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    samples = samples._replace(target=truth[samples.state, samples.action])
-    fitted = PerceptronFit(jnp.eye(4), 1e-2, hidden=(32,), epochs=200).fit(samples, (4, 3), jax.random.key(0))
-    # No noise and fewer cells than weights: what is left is Adam's, far below the entries.
-    np.testing.assert_allclose(fitted[:3], truth[:3], atol=0.02)
-    with pytest.raises(ValueError, match="features: found 4 rows, expected 5"):
-        PerceptronFit(jnp.eye(4)).fit(samples, (5, 3), jax.random.key(0))
 
 
 # ---- by step ---------------------------------------------------------------------------------------------------------
