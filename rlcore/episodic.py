@@ -28,6 +28,7 @@ __all__ = [
     "reset",
     "stacked",
     "step",
+    "step_outcome",
 ]
 
 
@@ -190,6 +191,24 @@ def reset(episodic: Episodic, key: Key[Array, ""]) -> EpisodeState:
     return EpisodeState(first, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
+def step_outcome(
+    episodic: Episodic, state: EpisodeState, action: Int[Array, ""], key: Key[Array, ""]
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """What `step` does with the same key: the action it executes and which of its B outcomes it draws.
+
+    Args: as `step`.
+    Returns: (int32[] the action executed, int32[] the index of the outcome).
+    Cost: O(B).
+    """
+    base = _base(episodic.problem).at_time(state.t)
+    repeats, outcome = jax.random.uniform(key, (2,), base.prob.dtype)
+    executed = jnp.asarray(action, jnp.int32)
+    if isinstance(episodic.problem, StickyMDP):
+        sticks = (repeats < episodic.problem.probability) & (state.t > 0)
+        executed = jnp.where(sticks, state.previous, executed)
+    return executed, _draw(base.prob[state.state, executed], outcome)
+
+
 def step(
     episodic: Episodic, state: EpisodeState, action: Int[Array, ""], key: Key[Array, ""]
 ) -> tuple[EpisodeState, Float[Array, ""], Bool[Array, ""]]:
@@ -205,12 +224,7 @@ def step(
     Cost: O(B).
     """
     base = _base(episodic.problem).at_time(state.t)
-    repeats, outcome = jax.random.uniform(key, (2,), base.prob.dtype)
-    executed = jnp.asarray(action, jnp.int32)
-    if isinstance(episodic.problem, StickyMDP):
-        sticks = (repeats < episodic.problem.probability) & (state.t > 0)
-        executed = jnp.where(sticks, state.previous, executed)
-    drawn = _draw(base.prob[state.state, executed], outcome)
+    executed, drawn = step_outcome(episodic, state, action, key)
     pick = lambda table: table[state.state, executed, drawn]  # noqa: E731
     running = state.t < episodic.length
     over = ~running | pick(base.terminal) | (state.t + 1 >= episodic.length)
