@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from envs.linear_mdps import random_linear_mdp
 from rlcore.claims import Bound, Exact, Falsifier, derived_here, paper, released_code, statement
+from rlcore.ridge import ridge
 from rlcore.robust import (
     LinearMDP,
     OfflineData,
@@ -28,7 +29,6 @@ from rlcore.robust import (
     sample_trajectories,
     verify,
 )
-from rlcore.robust.regression import ridge
 from rlcore.types import Array
 from theory_checks.robust import DRPVI, NAMES, R2PVI, SIZES, ball_error, log_uniform, random_instance, span
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from envs.linear_mdps import random_linear_mdp
 from rlcore.claims import TOLERANCE_IN_EPS, Bound, Chance, Falsifier, Sampled, derived_here, statement
+from rlcore.ridge import ridge
 from rlcore.robust import LinearMDP, kernels, plan, rewards, worst_case
-from rlcore.robust.regression import largest_mean_variance, ridge
+from rlcore.robust.regression import largest_mean_variance
 from rlcore.types import Array
 from theory_checks.robust import DRPVI, NAMES, R2PVI, span
 from theory_checks.robust_offline import uniform_policy

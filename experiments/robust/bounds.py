@@ -9,8 +9,8 @@ import numpy as np
 from envs.linear_mdps import hard_instance, random_linear_mdp
 from experiments import figures
 from experiments.reference import Measured, Reference
+from rlcore.ridge import ridge
 from rlcore.robust import OfflineData, evaluate, lower_bound, plan, r2pvi, sample_trajectories, table, verify
-from rlcore.robust.regression import ridge
 from rlcore.sweep import sweep
 
 TITLE = "R2PVI's suboptimality against the number of trajectories, its upper bounds and the lower bound (a study)"

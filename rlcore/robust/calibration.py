@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.ridge import ridge as factorise
 from rlcore.robust.certificates import divergence_of
 from rlcore.robust.data import OfflineData, Table, visited_features
 from rlcore.robust.linear_mdp import LinearMDP
 from rlcore.robust.planning import levels_of_radius
-from rlcore.robust.regression import ridge as factorise
 from rlcore.types import Array, Float, Key, Number
 
 __all__ = ["bootstrap_radius", "calibrated_levels", "estimate_model"]

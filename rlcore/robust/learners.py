@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.ridge import ridge as factorise
 from rlcore.robust.data import Features, OfflineData, Table, table
 from rlcore.robust.general import FDivergence
 from rlcore.robust.operators import log1p
 from rlcore.robust.pessimism import Estimate, Regression, Rules, action_values, pessimistic_values
 from rlcore.robust.regression import largest_capped_mean, largest_mean_variance
-from rlcore.robust.regression import ridge as factorise
 from rlcore.robust.worst_case import check_level
 from rlcore.types import Array, Float, Number, RandomKey
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.ridge import Ridge, ridge
 from rlcore.robust.data import Features, OfflineData, Table, warn_of_unvisited
-from rlcore.robust.regression import Ridge, ridge
 from rlcore.types import Array, Float, Int, Number, PyTree, RandomKey
 
 __all__ = ["Estimate", "Regression", "Rules", "act", "action_values", "greedy", "pessimistic_values"]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from rlcore.pytree import pytree, static
-from rlcore.robust.regression import ridge
+from rlcore.ridge import ridge
 from rlcore.types import Array, Float, Int, Key, Number
 
 __all__ = ["Oracle", "PerceptronFit", "RidgeFit", "Samples", "TabularMean"]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlcore.ridge import ridge
 from rlcore.robust import Table, r2pvi, rewards, sample_trajectories
-from rlcore.robust.regression import ridge
 from theory_checks.robust_offline import uniform_policy
 from theory_checks.robust_samples import (
     constant,

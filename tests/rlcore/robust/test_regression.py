@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlcore.robust.regression import largest_capped_mean, largest_mean_variance, ridge
+from rlcore.ridge import ridge
+from rlcore.robust.regression import largest_capped_mean, largest_mean_variance
 
 D, K, H = 4, 7, 3.0
 
