@@ -4,7 +4,7 @@ from rlcore.sqirl.analysis import Analysis, analyze, analyze_episodic, effective
 from rlcore.sqirl.certificate import SqirlCertificate, regression_errors, sqirl_certificate, tabular_squared_error
 from rlcore.sqirl.complexity import SampleComplexity, sample_complexity
 from rlcore.sqirl.covering import Covering, covering_length, exploration_occupancy
-from rlcore.sqirl.deep import DeepLearned, DeepSqirl, HeadNetwork, deep_sqirl
+from rlcore.sqirl.deep import DeepLearned, DeepSqirl, deep_sqirl
 from rlcore.sqirl.epsilon_horizon import EpsilonHorizon, epsilon_gap, epsilon_horizon
 from rlcore.sqirl.gorp import GorpPlan, gorp, open_loop_return
 from rlcore.sqirl.gorp_failure import GorpHorizon, SuccessCurve, gorp_failure, gorp_horizon, h_exact
@@ -31,7 +31,6 @@ __all__ = [
     "GorpHorizon",
     "GorpPlan",
     "GreedyReturn",
-    "HeadNetwork",
     "Learned",
     "Oracle",
     "PerceptronFit",
