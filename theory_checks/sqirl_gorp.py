@@ -215,7 +215,7 @@ def trap_of_256() -> Exact:
             share=0.9,
             generator=trap_instance,
             setting={"k": 1},
-            cases=[{"states": 3, "actions": 256, "steps": 2}],
+            cases=[{"states": 3, "actions": 128, "steps": 2}],
         )
     ],
     origin=derived_here("docs/proofs/sqirl.md, T7; corrects the released code's formula", BRIDGE),
@@ -226,8 +226,8 @@ def trap_of_256() -> Exact:
 def bernstein(instance, mode="sound", k=2):
     problem = instance.problem
     steps, actions = problem.horizon, problem.available.shape[1]
-    # The trap has few episodes, the games few actions.
-    most, highest = (12, 20) if actions > 16 else (80, steps)
+    # The trap has few episodes (one by the released formula), the games few actions.
+    most, highest = (1 if mode == "official" else 12, 20) if actions > 16 else (80, steps)
     ratio, _, separated = bernstein_ratio(episodic(problem), None, k, mode=mode, tolerance=0.5)
     needed = jnp.maximum(1.0, jnp.ceil(ratio * (jnp.log(2.0 * steps) + k * jnp.log(float(actions)))))
     m = jnp.minimum(needed, most).astype(jnp.int32)
@@ -243,7 +243,7 @@ def bernstein(instance, mode="sound", k=2):
     proof="docs/proofs/sqirl.md#t7",
     differs="w is each sequence's own worst value, as computed there; the paper's theorem was not read",
     generator=trap_instance,
-    cases=[{"states": 3, "actions": 256, "steps": 2}],
+    cases=[{"states": 3, "actions": 128, "steps": 2}],
     refutation=trap_of_256,
     corrected="sqirl/T7",
 )
