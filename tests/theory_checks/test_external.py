@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import envs
+from envs.bridge import save_bridge
 from theory_checks import external, ledger
-from theory_checks.external import Row, distributional, lsd, nash
+from theory_checks.external import Row, distributional, lsd, nash, sqirl
 from theory_checks.external.__main__ import main
 
 
@@ -30,6 +31,9 @@ def test_a_missing_package_is_a_row_and_a_difference_an_error(monkeypatch, capsy
     monkeypatch.setattr(distributional, "version", lambda package: None)
     assert main(["distributional"]) == 0
     assert capsys.readouterr().out.count("not run") == 3
+    monkeypatch.setenv("RLCORE_BRIDGE", "no such folder")
+    assert main(["sqirl"]) == 0
+    assert capsys.readouterr().out.count("not run") == 4
     monkeypatch.setattr(nash, "checks", lambda: [Row("w", "p 1", 1.0, 1e-8)])
     assert main([]) == 1 and "DIFFERS" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -51,6 +55,24 @@ def test_whittle_indices_agree(monkeypatch):
     monkeypatch.setattr(lsd, "NUM_ARMS", 3)
     verdict = lsd.whittle("reset", monotone=True).verdict
     assert verdict == ("agrees" if external.version("markovianbandit-pkg") else "not run")
+
+
+def test_a_bridge_table_is_compared_number_by_number(monkeypatch, tmp_path):
+    # The rebuilt corridor has no duplicates: its counts of states differ, its values do not.
+    save_bridge(tmp_path / "MiniGrid-KeyCorridorS3R1-v0.npz", envs.make("key_corridor"))
+    numbers = {"official": dict(CORRIDOR_OFFICIAL), "prototype": {"random return": ".0032357130021994796"}}
+    monkeypatch.setattr(sqirl, "TABLES", {"MiniGrid-KeyCorridorS3R1-v0": (100, numbers)})
+    monkeypatch.setenv("RLCORE_BRIDGE", str(tmp_path))
+    rows = sqirl.checks()
+    assert [row.verdict for row in rows] == ["agrees", "agrees"]
+    numbers["official"]["window"] = "14"
+    row = sqirl.checks()[0]
+    assert row.verdict == "DIFFERS" and row.note == "largest: window"
+
+
+CORRIDOR_OFFICIAL = {
+    key: value for key, value in sqirl.CORRIDOR["official"].items() if key not in ("states", "sticky, reachable")
+}
 
 
 def read_model(text):
