@@ -6,6 +6,7 @@ from rlcore.sqirl.complexity import SampleComplexity, sample_complexity
 from rlcore.sqirl.covering import Covering, covering_length, exploration_occupancy
 from rlcore.sqirl.deep import DeepLearned, DeepSqirl, deep_sqirl
 from rlcore.sqirl.epsilon_horizon import EpsilonHorizon, epsilon_gap, epsilon_horizon
+from rlcore.sqirl.estimated_k95 import K95Estimate, estimate_k95
 from rlcore.sqirl.gorp import GorpPlan, gorp, open_loop_return
 from rlcore.sqirl.gorp_failure import GorpHorizon, SuccessCurve, gorp_failure, gorp_horizon, h_exact
 from rlcore.sqirl.greedy_return import GreedyReturn, greedy_return
@@ -31,6 +32,7 @@ __all__ = [
     "GorpHorizon",
     "GorpPlan",
     "GreedyReturn",
+    "K95Estimate",
     "Learned",
     "Oracle",
     "PerceptronFit",
@@ -55,6 +57,7 @@ __all__ = [
     "effective_horizons",
     "epsilon_gap",
     "epsilon_horizon",
+    "estimate_k95",
     "exploration_occupancy",
     "gorp",
     "gorp_failure",

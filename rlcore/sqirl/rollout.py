@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rlcore.episodic import EpisodeState, Episodic, policy_state, reset, step
 from rlcore.types import Array, Bool, Float, Int, Key
 
-__all__ = ["Rollouts", "rollouts"]
+__all__ = ["Rollouts", "returns_to_go", "rollouts"]
 
 
 class Rollouts(NamedTuple):
@@ -84,3 +84,10 @@ def rollouts(
         return state, jax.tree.map(lambda all_steps, here: all_steps.at[t].set(here), record, now)
 
     return jax.lax.fori_loop(0, episodic.length, advance, (state, record))[1]
+
+
+def returns_to_go(data: Rollouts, t: Int[Array, ""], discount: Float[Array, ""]) -> Float[Array, "m"]:
+    """The sum of rewards from step t on, discounted to t, per episode. Cost: T m."""
+    ahead = jnp.arange(data.reward.shape[0], dtype=jnp.int32) - t
+    weight = jnp.where(ahead >= 0, discount ** jnp.maximum(ahead, 0).astype(discount.dtype), 0.0)
+    return weight @ data.reward

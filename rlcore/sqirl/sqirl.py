@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rlcore.episodic import Episodic
 from rlcore.mdp import greedy_policy, uniform_policy
 from rlcore.sqirl.oracles import Oracle, Samples
-from rlcore.sqirl.rollout import Rollouts, rollouts
+from rlcore.sqirl.rollout import returns_to_go, rollouts
 from rlcore.types import Array, Float, Int, Key, Number
 
 __all__ = ["Learned", "sqirl"]
@@ -26,13 +26,6 @@ class Learned(NamedTuple):
     policy: Int[Array, "T S"]
     values: Float[Array, "T S A"]
     steps: Int[Array, ""]
-
-
-def _to_go(data: Rollouts, t, discount):
-    """The discounted sum of rewards from step t on, per episode."""
-    ahead = jnp.arange(data.reward.shape[0], dtype=jnp.int32) - t
-    weight = jnp.where(ahead >= 0, discount ** jnp.maximum(ahead, 0).astype(discount.dtype), 0.0)
-    return weight @ data.reward
 
 
 @functools.partial(jax.jit, static_argnames=("depth", "episodes", "folds"))
@@ -89,7 +82,7 @@ def sqirl(
             fold = jax.tree.map(lambda x, j=j: x[j if split else 0], data)
             now = jax.tree.map(lambda x, t=t: x[t], fold)
             if j == depth - 1:
-                target = _to_go(fold, t, problem.discount)
+                target = returns_to_go(fold, t, problem.discount)
             else:
                 best = jnp.max(jnp.where(available, q, -jnp.inf), axis=-1)
                 target = now.reward + problem.discount * jnp.where(now.over, 0.0, best[now.next_state])
