@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlcore.nn.perceptron import ActorCritic, Perceptron
+from rlcore.nn.perceptron import ActorCritic, Perceptron, orthonormal
 
 
 def test_a_category_is_a_one_hot_vector():
@@ -34,6 +34,18 @@ def test_weights_start_orthogonal_with_their_gains():
             np.testing.assert_allclose(square, np.eye(size), rtol=0, atol=1e-13)
         np.testing.assert_allclose(last.T @ last, gain**2 * np.eye(outputs), rtol=0, atol=1e-13)
         assert not any(w[f"{name}_bias"].any() for name in ("dense_0", "dense_1", "output"))
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (6, 6), (3, 8)])
+def test_gram_schmidt_spans_what_householder_spans(shape):
+    stack = jax.random.normal(jax.random.key(2), (5, *shape), jnp.float64)
+    wide = shape[0] < shape[1]
+    for ours, matrix in zip(np.asarray(jax.vmap(orthonormal)(stack)), np.asarray(stack), strict=True):
+        theirs = np.linalg.qr(matrix.T if wide else matrix)[0]
+        theirs = theirs.T if wide else theirs
+        # Equal but for signs, which the triangular factor's diagonal decides; conditions of these draws are below 1e3.
+        axis = 1 if wide else 0
+        np.testing.assert_allclose(np.abs(np.sum(ours * theirs, axis=axis)), 1, rtol=0, atol=1e-12)
 
 
 def test_uniform_weights_are_within_their_bound():
