@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.bridge import load_bridge, save_bridge
+from envs.bridge import load_bridge, load_bridge_summary, save_bridge, save_bridge_summary
 from rlcore.mdp import tabular
 
 # The data set is not part of the repository; a copy beside it is used when there is one.
@@ -197,3 +197,68 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         save_bridge(path, mdp)
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+# ---- summary files ---------------------------------------------------------------------------------------------------
+
+SUMMARY = {
+    "mdp": np.array(["freeway, 10", "maze"]),
+    "k_min": np.array([1.0, 3.0]),
+    "effective_horizon": np.array([4.0959, np.inf]),
+    "sample_complexity_ppo": np.array([np.inf, 1e-7]),
+    "note": np.array(["", 'said "no"']),
+    "reward_sqirl": np.array([np.nan, 0.1 + 0.2]),
+}
+
+
+def test_summaries_round_trip(tmp_path):
+    path = tmp_path / "summary.csv"
+    save_bridge_summary(path, SUMMARY)
+    found = load_bridge_summary(path)
+    assert list(found) == list(SUMMARY)
+    for name, column in SUMMARY.items():
+        np.testing.assert_array_equal(found[name], column)
+    assert path.read_text().splitlines()[1].startswith('"freeway, 10",1,4.0959,inf,')
+    save_bridge_summary(path, {"k_min": np.array([2])})
+    assert load_bridge_summary(path)["k_min"].tolist() == [2.0] and list(tmp_path.iterdir()) == [path]
+
+
+def test_infinity_may_be_a_sign_and_blank_lines_are_none(tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_text("mdp, k_min\n\na,\u221e\nb, 2 \n", encoding="utf-8")
+    found = load_bridge_summary(path)
+    assert found["mdp"].tolist() == ["a", "b"] and found["k_min"].tolist() == [np.inf, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "found 0 lines"),
+        (b"mdp,k_min\n", "found 1 lines"),
+        (b"mdp,mdp\na,b\n", r"found columns \['mdp', 'mdp'\]"),
+        (b"mdp,\na,b\n", "expected names, each once"),
+        (b"mdp,k_min\na,1\nb,1,2\n", "line 3: found 3 cells"),
+        (b"mdp,k_min\na,1\nb,one\n", "k_min: found 'one' in line 3"),
+        (b"mdp,k_min\na,\xff\n", "expected a summary file in UTF-8"),
+        (b'mdp,k_min\na,"1\n', "expected a summary file in UTF-8"),
+    ],
+)
+def test_malformed_summaries_are_refused(content, message, tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_bridge_summary(path)
+    with pytest.raises(FileNotFoundError):
+        load_bridge_summary(tmp_path / "none.csv")
+
+
+def test_columns_that_are_no_table_are_refused(tmp_path):
+    path = tmp_path / "summary.csv"
+    save_bridge_summary(path, SUMMARY)
+    before = path.read_bytes()
+    for columns in ({}, {"a": np.zeros(0)}, {"a": np.zeros(2), "b": np.zeros(3)}, {"a": np.zeros((1, 1))}):
+        with pytest.raises(ValueError, match="columns: found shapes"):
+            save_bridge_summary(path, columns)
+    with pytest.raises(ValueError, match="without blanks"):
+        save_bridge_summary(path, {" a": np.zeros(1)})
+    assert path.read_bytes() == before
