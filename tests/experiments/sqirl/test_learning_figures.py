@@ -1,0 +1,53 @@
+"""Shaping and lookahead on few problems: numbers known otherwise, and figures."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.reference import table
+from experiments.sqirl import lookahead, shaping
+
+
+def drawn(module, data, panels):
+    """The figure has its panels, each shown one with an x label; every reference is measured; the measurements."""
+    figure = module.plot(data)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(shown) == panels and all(axis.get_xlabel() for axis in shown)
+    figure.canvas.draw()
+    numbers = module.measured(data)
+    assert set(module.REFERENCES) <= set(numbers)
+    table(module.REFERENCES, numbers)
+    return numbers
+
+
+def test_shaping_shortens_the_window_and_widens_the_gap():
+    config = shaping.Config(sizes=(5,), learners=("PPO",), max_k=6, seeds=1, steps=2048, every=1024)
+    data = shaping.run(config)
+    numbers = drawn(shaping, data, 3)
+    # Golden values of the unshaped room; a shaped one needs no lookahead.
+    assert numbers["size 5, goal only: window"].value == 5 and numbers["size 5, shaped: window"].value == 1
+    assert numbers["size 5, goal only: gap at k = 1"].value == pytest.approx(0.00412, abs=5e-6)
+    assert numbers["size 5, shaped: gap at k = 1"].value > numbers["size 5, goal only: gap at k = 1"].value
+    assert data["share"].shape == (1, 1, 2, 1, 2) and (data["share"] <= 1 + 1e-12).all()
+    # Sizes that were left out are not compared.
+    assert np.isnan(numbers["size 16, shaped: window"].value)
+
+
+def test_a_lock_is_opened_from_its_depth_on():
+    data = lookahead.run(lookahead.Config(problems=("lock k=2",), max_depth=2, steps=2000, seeds=3))
+    numbers = drawn(lookahead, data, 1)
+    assert data["k95"].values.tolist() == [2]
+    assert (data["taken"] <= 2000).all()
+    for version in lookahead.VARIANTS:
+        assert numbers[f"lock k=2, {version}: best depth"].value == 2
+        assert numbers[f"{version}: problems whose best depth is k95"].value == 1
+        assert (data["share"].sel(version=version, k=1) < 0.95).all()
+
+
+def test_the_best_depth_is_the_first_within_a_standard_error():
+    share = np.zeros((1, 1, 3, 4))
+    share[0, 0] = [[0.0, 0.1, 0.0, 0.1], [0.9, 1.0, 0.9, 1.0], [0.91, 1.0, 0.91, 1.0]]
+    data = xr.Dataset({"share": (("problem", "version", "k", "seed"), share)}, {"k": [1, 2, 3]})
+    assert lookahead.best_depth(data).item() == 2
+    data["share"][0, 0, 2] = 1.0
+    assert lookahead.best_depth(data).item() == 3
