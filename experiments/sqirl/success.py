@@ -77,9 +77,11 @@ def all_sticky(problems):
 
 
 def when(last: int, count: int) -> np.ndarray:
-    """Iterations to evaluate after: 1, 2, 4 .. first, where problems are solved early, then evenly up to the last."""
-    early = 2 ** np.arange(int(math.log2(max(1, last // count))) + 1)
-    return np.unique(np.concatenate([early, np.linspace(1, last, max(1, count - early.size)).astype(int), [last]]))
+    """At most `count` iterations to evaluate after, evenly spaced in their logarithm, the first and the last included.
+
+    Args: last, count: at least 1. Returns: int[n], increasing.
+    """
+    return np.unique(np.round(np.geomspace(1, last, count)).astype(int)) if count > 1 else np.array([last])
 
 
 def _curves(agent, stack, seeds, iterations, seed):
@@ -252,30 +254,28 @@ def plot(data):
             style = {"color": figures.COLOURS[i], "markersize": 4}
             by_problem.plot(shown[name], place + 0.2 * (i - 1), "osD"[i], label=name, **style)
         by_problem.axvline(never, color="0.6", linewidth=0.8)
-        by_problem.set(xscale="log", xlabel="first success, median seed [environment steps]; right line: never")
+        by_problem.set(xscale="log", xlabel="first success [steps]; line: never")
         by_problem.set_yticks(place, problems)
         by_problem.invert_yaxis()
-        by_problem.legend(loc="upper right", fontsize=7, frameon=True)
         shallow = data["k95"].values == 1
         for i, name in enumerate(name for name in steps if name != "SQIRL"):
             for group, face in ((shallow, figures.COLOURS[i]), (~shallow, "white")):
                 style = {"color": figures.COLOURS[i], "markerfacecolor": face, "markersize": 5}
                 against.plot(shown[name][group], shown["SQIRL"][group], "os"[i], linestyle="none", **style)
-            against.plot([], [], "os"[i], color=figures.COLOURS[i], label=name)
-        against.plot([], [], "o", color="0.4", markerfacecolor="white", label="$k_{95} > 1$")
+        against.plot([], [], "o", color="0.4", markerfacecolor="white", linestyle="none", label="hollow: $k_{95} > 1$")
         low = min(finite.min(), 1e2) if finite.size else 1.0
         against.plot([low, never], [low, never], color="0.7", linewidth=0.8)
         against.set(xscale="log", yscale="log", xlabel="first success of PPO or DQN [steps]")
         against.set(ylabel="first success of SQIRL [steps]")
-        against.legend(loc="upper left", fontsize=7, frameon=True)
+        against.legend(loc="lower right", fontsize=7, frameon=True)
         for i, name in enumerate(steps):
             style = {"color": figures.COLOURS[i], "markersize": 4}
             horizon.plot(data["effective_horizon"], shown[name], "osD"[i], linestyle="none", label=name, **style)
         horizon.set(yscale="log", xlabel="effective horizon [steps of lookahead]", ylabel="first success [steps]")
-        horizon.legend(loc="lower right", fontsize=7, frameon=True)
+        figure.legend(*horizon.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle(
-            "A study: 95 % of the way from random to optimal return, by exact evaluation; all but slippery ice sticky "
-            "(1/4); the highest line is never",
+            "A study: 95 % of the way from random to optimal return, by exact evaluation, in the median seed; all but "
+            "slippery ice sticky (1/4)",
             fontsize=9,
         )
     return figure

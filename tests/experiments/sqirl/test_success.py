@@ -43,10 +43,12 @@ def test_the_bootstrap_holds_the_statistic_and_shrinks():
     assert narrow[1] - narrow[0] < (high - low) / 2
 
 
-def test_evaluation_times_double_first():
+def test_evaluation_times_are_even_on_a_log_scale():
     times = success.when(293, 20)
-    assert times[:4].tolist() == [1, 2, 4, 8] and times[-1] == 293 and (np.diff(times) > 0).all()
-    assert len(times) <= 21 and success.when(1, 20).tolist() == [1]
+    assert times[0] == 1 and times[-1] == 293 and (np.diff(times) > 0).all() and len(times) <= 20
+    late = times[times > 20]
+    assert np.ptp(np.log(late[1:] / late[:-1])) < 0.1
+    assert success.when(1, 20).tolist() == [1] and success.when(7, 1).tolist() == [7]
 
 
 def made_up(learners):
