@@ -165,6 +165,8 @@ def kendall(x: np.ndarray, y: np.ndarray) -> float:
     """Kendall's tau-b; infinities tie; NaN where one side is constant."""
     from scipy.stats import kendalltau, rankdata
 
+    if len(x) < 2:
+        return math.nan
     return float(kendalltau(rankdata(x), rankdata(y)).statistic)
 
 

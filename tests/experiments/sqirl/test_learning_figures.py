@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from experiments.reference import table
-from experiments.sqirl import lookahead, shaping
+from experiments.sqirl import bounds, lookahead, shaping
 
 
 def drawn(module, data, panels):
@@ -51,3 +51,15 @@ def test_the_best_depth_is_the_first_within_a_standard_error():
     assert lookahead.best_depth(data).item() == 2
     data["share"][0, 0, 2] = 1.0
     assert lookahead.best_depth(data).item() == 3
+
+
+def test_bounds_of_a_lock():
+    config = bounds.Config(problems=("lock k=2",), learners=("PPO",), max_m=4, seeds=1, ppo_steps=1024, evaluations=1)
+    data = bounds.run(config)
+    drawn(bounds, data, 7)
+    log = data["log_bound"].isel(problem=0)
+    # Two steps, four actions: with one episode per pair of actions nothing is left to chance, with one step 1/4 wins.
+    assert data["exact_horizon"].item() == 2 and data["complete"].item()
+    for bound, steps in (("worst case", 4**2), ("window", 2**2 * 4**2), ("exact", 2**2 * 4**2)):
+        assert 10 ** log.sel(bound=bound).item() == pytest.approx(steps)
+    assert log.sel(bound="exact") <= log.sel(bound="sound") + 1e-12
