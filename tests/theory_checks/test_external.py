@@ -1,6 +1,7 @@
 """The outside checks: verdicts, a missing package, and the ledger's discovery, which must not see them."""
 
 import dataclasses
+import re
 from fractions import Fraction
 
 import jax.numpy as jnp
@@ -67,7 +68,21 @@ def test_a_bridge_table_is_compared_number_by_number(monkeypatch, tmp_path):
     assert [row.verdict for row in rows] == ["agrees", "agrees"]
     numbers["official"]["window"] = "14"
     row = sqirl.checks()[0]
-    assert row.verdict == "DIFFERS" and row.note == "largest: window"
+    assert row.verdict == "DIFFERS" and re.fullmatch(r"largest: window; \d+ s", row.note)
+
+
+def test_numbers_of_gorp_are_compared_at_their_depth(monkeypatch, tmp_path):
+    # P(Bin(m, 1/2) > m / 2) of success at depth 1: 1/2, 1/4, ..; depth 2 sees everything.
+    save_bridge(tmp_path / "lock.npz", envs.make("combination_lock", length=2, actions=2, distractor=0.5))
+    numbers = {"failure, k=1, m=2": "0.75", "smallest m, k=1": "1", "horizon, k=1": "1.000"}
+    numbers |= {"failure, k=2, m=1": "0.00", "released m, k=2": "1", "released horizon, k=2": "2.000"}
+    monkeypatch.setattr(sqirl, "TABLES", {"lock": (2, {"derived": numbers})})
+    monkeypatch.setenv("RLCORE_BRIDGE", str(tmp_path))
+    assert [row.verdict for row in sqirl.checks()] == ["agrees"]
+    for name, text in numbers.items():
+        monkeypatch.setattr(sqirl, "TABLES", {"lock": (2, {"derived": numbers | {name: str(float(text) + 1)}})})
+        (row,) = sqirl.checks()
+        assert row.verdict == "DIFFERS" and row.note.startswith(f"largest: {name}; ")
 
 
 CORRIDOR_OFFICIAL = {
