@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.checks import check_integer
+from envs.checks import check_flag, check_integer
 from envs.tabulation import tabulate
 from rlcore.mdp import MDP
 from rlcore.planning.bisimulation import coarsest_bisimulation
@@ -29,6 +29,7 @@ def _whole(x: Any) -> jax.Array:
 def _tabulated(game: tuple[Callable, State], num_actions: int, horizon: int, merge: bool) -> MDP:
     step, start = game
     check_integer("horizon", horizon, 1)
+    check_flag("merge", merge)
     mdp = tabulate(step, start, num_actions, horizon).mdp
     return coarsest_bisimulation(mdp).mdp if merge else mdp
 

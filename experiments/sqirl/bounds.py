@@ -9,13 +9,16 @@ import numpy as np
 from envs.effective_horizon import golden_problems
 from experiments import figures
 from experiments.reference import Measured, Reference
-from experiments.sqirl.success import balanced_accuracy, interval, kendall, spearman, when
+from experiments.sqirl.success import (
+    balanced_accuracy,
+    interval,
+    iterations_of,
+    kendall,
+    learner,
+    learning_curves,
+    spearman,
+)
 from rlcore.episodic import episodic, stacked
-from rlcore.nn.dqn import DQN
-from rlcore.nn.learning_curve import learning_curve
-from rlcore.nn.perceptron import ActorCritic, Perceptron
-from rlcore.nn.ppo import PPO
-from rlcore.nn.tabular import category_sizes
 from rlcore.sqirl import analyze, covering_length, gorp_horizon, optimistic_median, simple_bound
 
 TITLE = "Bounds on the steps to learn deterministic problems, beside PPO and DQN (a study)"
@@ -124,19 +127,12 @@ def run(config):
     problems = golden_problems(config.problems)
     found = {name: columns(name, mdp, config) for name, mdp in problems.items()}
     stack = stacked(list(problems.values()))
-    sizes, actions = category_sizes(stack), stack.problem.available.shape[-1]
-    agents = {
-        "PPO": (PPO(ActorCritic(actions, sizes)), config.ppo_steps),
-        "DQN": (DQN(Perceptron(actions, sizes, uniform=True), total_steps=float(config.dqn_steps)), config.dqn_steps),
-    }
-    keys, first = jax.random.split(jax.random.key(config.seed), config.seeds), []
+    budget, first = {"PPO": config.ppo_steps, "DQN": config.dqn_steps}, []
     for name in config.learners:
-        agent, steps = agents[name]
-        last = max(1, steps // agent.steps_per_iteration)
-        unit = max(1, 1024 // agent.steps_per_iteration)
-        at = np.unique(np.minimum(unit * when(-(-last // unit), config.evaluations), last))
-        one = lambda problem, key, agent=agent, at=at: learning_curve(agent, problem, key, at).first_success  # noqa: E731
-        first.append(np.median(jax.device_get(jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(stack, keys)), 1))
+        agent = learner(name, stack, budget[name])
+        at = iterations_of(agent, budget[name], config.evaluations)
+        curves = learning_curves(agent, stack, at, config.seeds, config.seed)
+        first.append(np.median(curves.first_success, axis=1))
     return xr.Dataset(
         {
             "log_bound": (("bound", "problem"), np.array([[found[n][0][b] for n in problems] for b in BOUNDS])),
@@ -160,20 +156,20 @@ def measured(data):
         out["KeyCorridorS3R1: exact horizon"] = Measured(float(here["exact_horizon"]), 1e-9)
         out["KeyCorridorS3R1: released formula's horizon"] = Measured(float(here["released_horizon"]), 1e-9)
     out["problems whose exact horizon is known"] = Measured(int(data["complete"].sum()), 0.0)
-    for learner in data["learner"].values:
-        every = data["first_success"].sel(learner=learner).values
+    for name in data["learner"].values:
+        every = data["first_success"].sel(learner=name).values
         for bound in data["bound"].values:
             log = data["log_bound"].sel(bound=bound).values
             here = ~np.isnan(log)
             log, steps = log[here], every[here]
             low, high = interval(spearman, (log, steps), data.attrs["resamples"])
-            out[f"{learner}, {bound}: Spearman"] = Measured(spearman(log, steps), (high - low) / 2)
-            out[f"{learner}, {bound}: Kendall tau-b"] = Measured(kendall(log, steps), 0.0)
+            out[f"{name}, {bound}: Spearman"] = Measured(spearman(log, steps), (high - low) / 2)
+            out[f"{name}, {bound}: Kendall tau-b"] = Measured(kendall(log, steps), 0.0)
             off = np.where(np.isfinite(steps), log - np.log10(steps), np.nan)
             ratio = float(np.nanmedian(off)) if np.isfinite(off).any() else math.nan
-            out[f"{learner}, {bound}: median log10 of bound over steps"] = Measured(ratio, 0.0)
+            out[f"{name}, {bound}: median log10 of bound over steps"] = Measured(ratio, 0.0)
             accuracy = balanced_accuracy(log, np.isfinite(steps))
-            out[f"{learner}, {bound}: best balanced accuracy"] = Measured(accuracy, 0.0)
+            out[f"{name}, {bound}: best balanced accuracy"] = Measured(accuracy, 0.0)
     return out
 
 

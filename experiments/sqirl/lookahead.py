@@ -9,9 +9,10 @@ import numpy as np
 from envs.effective_horizon import STICKINESS, golden_problems
 from experiments import figures
 from experiments.reference import Measured
+from experiments.sqirl.success import analyses_of
 from rlcore.episodic import episodic_values, policy_return, stacked
 from rlcore.mdp import sticky
-from rlcore.sqirl import TabularMean, analyze_episodic, pooled_sqirl, sqirl
+from rlcore.sqirl import TabularMean, pooled_sqirl, sqirl
 
 TITLE = "Returns of SQIRL by its depth k at a fixed number of steps, beside k95 (a study)"
 PRECISION = "float64"
@@ -45,11 +46,6 @@ QUICK = Config(problems=("lock k=2", "lock k=3", "catch-5x3"), max_depth=3, step
 REFERENCES = {}
 
 
-@jax.jit(static_argnames="max_k")
-def _analyses(stack, max_k):
-    return jax.lax.map(lambda one: analyze_episodic(one, max_k=max_k), stack)
-
-
 @jax.jit(static_argnames="max_depth")
 def _pooled(one, keys, episodes, max_depth):
     """Exact returns by depth and seed, and the steps taken."""
@@ -78,7 +74,7 @@ def run(config):
     mdps = golden_problems(config.problems)
     problems = [sticky(mdp, STICKINESS) for mdp in mdps.values()]
     depths = range(1, config.max_depth + 1)
-    analyses = jax.device_get(_analyses(stacked(problems), max(depths)))
+    analyses = jax.device_get(analyses_of(stacked(problems), max(depths)))
     share, taken = (np.full((len(problems), 2, config.max_depth, config.seeds), np.nan) for _ in range(2))
     for i, problem in enumerate(problems):
         one = jax.tree.map(lambda x: x[0], stacked([problem]))

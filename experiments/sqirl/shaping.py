@@ -8,12 +8,8 @@ import numpy as np
 from envs import make
 from experiments import figures
 from experiments.reference import Measured, Reference
+from experiments.sqirl.success import learner, learning_curves
 from rlcore.episodic import episodic, stacked
-from rlcore.nn.dqn import DQN
-from rlcore.nn.learning_curve import learning_curve
-from rlcore.nn.perceptron import ActorCritic, Perceptron
-from rlcore.nn.ppo import PPO
-from rlcore.nn.tabular import category_sizes
 from rlcore.sqirl import analyze_episodic
 
 TITLE = "Rewards shaped by distance in empty rooms: horizons, and how fast PPO and DQN learn (a study)"
@@ -70,18 +66,11 @@ def run(config):
     data["first_gap"] = column([x.gaps_by_k[0] for x in found])
     data["horizons_by_k"] = (("size", "variant", "k"), np.stack([x.horizons_by_k for x in found]).reshape(*shape, -1))
     stack = stacked(problems)
-    sizes, actions = category_sizes(stack), stack.problem.available.shape[-1]
-    agents = {
-        "PPO": PPO(ActorCritic(actions, sizes)),
-        "DQN": DQN(Perceptron(actions, sizes, uniform=True), total_steps=float(config.steps)),
-    }
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     first, returns = [], []
     for name in config.learners:
-        agent = agents[name]
-        iterations = np.arange(1, config.steps // config.every + 1) * (config.every // agent.steps_per_iteration)
-        run_one = lambda problem, key, agent=agent, at=iterations: learning_curve(agent, problem, key, at)  # noqa: E731
-        curve = jax.device_get(jax.jit(jax.vmap(jax.vmap(run_one, (None, 0)), (0, None)))(stack, keys))
+        agent = learner(name, stack, config.steps)
+        at = np.arange(1, config.steps // config.every + 1) * (config.every // agent.steps_per_iteration)
+        curve = learning_curves(agent, stack, at, config.seeds, config.seed)
         share = (curve.returns - curve.random[..., None]) / (curve.optimal - curve.random)[..., None]
         first.append(np.asarray(curve.first_success).reshape(*shape, -1))
         returns.append(np.asarray(share).reshape(*shape, config.seeds, -1))
@@ -111,9 +100,9 @@ def measured(data):
             # A difference of two values of size 1: their rounding, some units in the last place of 1.
             out[f"{name}: gap at k = 1"] = Measured(float(here["first_gap"]), 1e-15)
             out[f"{name}: effective horizon"] = Measured(float(here["effective_horizon"]), 1e-6)
-            for learner in data["learner"].values:
-                steps = np.median(here["first_success"].sel(learner=learner))
-                out[f"{name}: steps of {learner}"] = Measured(float(steps), float(data["step"][0]))
+            for agent in data["learner"].values:
+                steps = np.median(here["first_success"].sel(learner=agent))
+                out[f"{name}: steps of {agent}"] = Measured(float(steps), float(data["step"][0]))
     return out
 
 
@@ -139,14 +128,14 @@ def plot(data):
         depth.legend(loc="upper left", fontsize=6.5)
         gap.set(xlabel="size of the room [cells]", ylabel="gap at $k = 1$ [reward]", yscale="log")
         gap.legend(loc="lower left", fontsize=7)
-        for axis, learner in zip(axes[2:], learners, strict=True):
+        for axis, agent in zip(axes[2:], learners, strict=True):
             for j, size in enumerate(data["size"].values):
                 for i, variant in enumerate(VARIANTS):
-                    line = data["share"].sel(learner=learner, size=size, variant=variant).median("seed")
+                    line = data["share"].sel(learner=agent, size=size, variant=variant).median("seed")
                     style = {"color": figures.COLOURS[j], "linestyle": ("-", ":")[1 - i]}
                     axis.plot(data["step"], line, label=f"{size}, {variant}", **style)
             axis.axhline(0.95, color="0.6", linewidth=0.8)
-            axis.set(xlabel=f"steps of {learner}", ylabel="$(J - J_{rand}) / (J^* - J_{rand})$", ylim=(None, 1.05))
+            axis.set(xlabel=f"steps of {agent}", ylabel="$(J - J_{rand}) / (J^* - J_{rand})$", ylim=(None, 1.05))
         axes[-1].legend(loc="lower right", fontsize=6.5, ncols=2)
         figure.suptitle(
             "A study: a reward of 0.1 per step of distance gained, on top of 1 for the goal; "

@@ -17,8 +17,8 @@ from rlcore.sqirl import analyze_episodic
 TITLE = "Depths and effective horizons by the probability that an action is repeated (a study)"
 PRECISION = "float64"
 # Deterministic ice and grids move in both directions; slippery ice and catch are random by themselves.
-PROBLEMS = ("lock k=4", "corridor-10 T20", "deepsea-10", "frozen4-det", "frozen4-slip", "lavagap5", "catch-5x3")
-PROBLEMS = (*PROBLEMS, "riverswim-6 T20", *GROUPS["grids"], *GROUPS["rooms"])
+SMALL = ("lock k=4", "corridor-10 T20", "deepsea-10", "frozen4-det", "frozen4-slip", "lavagap5", "catch-5x3")
+PROBLEMS = (*SMALL, "riverswim-6 T20", *GROUPS["grids"], *GROUPS["rooms"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,12 @@ REFERENCES = {
 @jax.jit(static_argnames="max_k")
 def _analyses(stack, stickiness, tol, max_k):
     """One stack at every stickiness."""
-    one = lambda p, x: analyze_episodic(dataclasses.replace(x, problem=again(x.problem, p)), max_k=max_k, tol=tol)  # noqa: E731
-    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(stickiness, stack)
 
+    def at(p, one):
+        problem = dataclasses.replace(one.problem, probability=p)
+        return analyze_episodic(dataclasses.replace(one, problem=problem), max_k=max_k, tol=tol)
 
-def again(problem, p):
-    """The sticky problem with another probability."""
-    return dataclasses.replace(problem, probability=p)
+    return jax.vmap(jax.vmap(at, (None, 0)), (0, None))(stickiness, stack)
 
 
 def run(config):

@@ -6,11 +6,11 @@ rows of the problem, so that acting and bootstrapping read a table whatever was 
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
+from rlcore.nn.adam import adam_moments, adam_step
+from rlcore.nn.perceptron import Perceptron
 from rlcore.pytree import pytree, static
 from rlcore.ridge import ridge
 from rlcore.types import Array, Float, Int, Key, Number
@@ -83,17 +83,6 @@ class RidgeFit:
         return self.features @ ridge(rows, self.penalty, samples.weight).fit(samples.target)
 
 
-class _Perceptron(nn.Module):
-    hidden: tuple[int, ...]
-    actions: int
-
-    @nn.compact
-    def __call__(self, x):
-        for width in self.hidden:
-            x = jax.nn.relu(nn.Dense(width, param_dtype=x.dtype)(x))
-        return nn.Dense(self.actions, param_dtype=x.dtype)(x)
-
-
 @pytree
 class PerceptronFit:
     """A ReLU network with one output per action, fitted anew by Adam on batches drawn with replacement.
@@ -118,16 +107,15 @@ class PerceptronFit:
         """
         if self.features.shape[0] != shape[0]:
             raise ValueError(f"features: found {self.features.shape[0]} rows, expected {shape[0]}")
-        network = _Perceptron(self.hidden, shape[1])
+        dtype = self.features.dtype
+        network = Perceptron(shape[1], hidden=self.hidden, uniform=True, dtype=dtype)
         starts, draws = jax.random.split(key)
         params = network.init(starts, self.features[0])
-        adam = optax.adam(self.learning_rate)
-        dtype = self.features.dtype
         target, weight = samples.target.astype(dtype), samples.weight.astype(dtype)
         total = target.shape[0]
 
         def loss(params, index):
-            fitted = network.apply(params, self.features[samples.state[index]])
+            fitted = jax.vmap(network.apply, (None, 0))(params, self.features[samples.state[index]])
             fitted = jnp.take_along_axis(fitted, samples.action[index][:, None], axis=1)[:, 0]
             return jnp.sum(weight[index] * (fitted - target[index]) ** 2) / index.shape[0]
 
@@ -135,10 +123,9 @@ class PerceptronFit:
             params, moments = carry
             index = jax.random.randint(key, (min(self.batch, total),), 0, total)
             slope = jax.grad(loss)(params, index)
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax mixes its own types
-                changes, moments = adam.update(slope, moments, params)
-                return (optax.apply_updates(params, changes), moments), None
+            numbers = dict(learning_rate=self.learning_rate, epsilon=1e-8, max_norm=jnp.inf)
+            return adam_step(params, slope, moments, **numbers), None
 
         updates = -(-self.epochs * total // min(self.batch, total))
-        (params, _), _ = jax.lax.scan(update, (params, adam.init(params)), jax.random.split(draws, updates))
-        return network.apply(params, self.features).astype(samples.target.dtype)
+        (params, _), _ = jax.lax.scan(update, (params, adam_moments(params)), jax.random.split(draws, updates))
+        return jax.vmap(network.apply, (None, 0))(params, self.features).astype(samples.target.dtype)

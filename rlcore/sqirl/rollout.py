@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore.episodic import EpisodeState, Episodic, policy_state, reset, step
+from rlcore.nn.policy import draw
 from rlcore.types import Array, Bool, Float, Int, Key
 
 __all__ = ["Rollouts", "returns_to_go", "rollouts"]
@@ -36,8 +37,7 @@ def choose(
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """(row, action) of an episode: the policy's before step `explore_from`, drawn from then on. Cost: A."""
     row = policy_state(episodic, state)
-    law = jnp.cumsum(exploration[row])
-    drawn = jnp.sum(jax.random.uniform(key, (), law.dtype) * law[-1] >= law, dtype=jnp.int32)
+    drawn = draw(exploration[row], jax.random.uniform(key, (), exploration.dtype))
     return row, jnp.where(state.t < explore_from, policy[state.t, row], drawn)
 
 
