@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from envs.checks import check_integer
-from rlcore.nn.environment import Environment, Step
+from rlcore.environment import Environment, Step
 from rlcore.pytree import pytree, static
 from rlcore.types import Number
 

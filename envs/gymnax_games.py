@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 
 from envs.checks import check_integer
 from envs.gymnax_adapter import gymnax_modes
-from rlcore.nn.environment import Environment, Step
+from rlcore.environment import Environment, Step
 from rlcore.types import Number
 
 __all__ = ["gymnax_game"]

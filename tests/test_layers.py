@@ -18,7 +18,8 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "tests", "notebooks"}
 FAMILIES = {"distributional", "sqirl", "robust", "lsd", "bq", "nash"}
-SHARED_WITH_FAMILIES = {"mdp", "episodic", "solver", "planning", "nn", "types", "pytree", "claims", "ridge"}
+FLOOR = {"mdp", "episodic", "environment", "solver", "planning", "types", "pytree", "claims"}
+SHARED_WITH_FAMILIES = FLOOR | {"nn", "ridge"}
 # Imported inside the functions of rlcore and envs that use them, because they are slow or need other settings.
 LATE = {"gymnax", "distrax", "xarray", "zarr", "rich", "cloudpickle", "scipy"}
 # For experiments and entry points alone.

@@ -60,7 +60,7 @@ from rlcore.distributional.vector_stock import (
     vector_value,
 )
 from rlcore.distributional.vector_utility import Constrained, NormDrive, constrained, norm_drive
-from rlcore.nn.environment import Environment, Step
+from rlcore.environment import Environment, Step
 
 __all__ = [
     "Bracket",

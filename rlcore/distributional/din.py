@@ -13,7 +13,7 @@ import optax
 from rlcore.distributional.functionals import check_level
 from rlcore.distributional.quantile_loss import quantile_huber_loss
 from rlcore.distributional.utility import Utility
-from rlcore.nn.environment import Environment
+from rlcore.environment import Environment
 from rlcore.nn.precision import at_precision
 from rlcore.nn.quantile import QuantileNetwork
 from rlcore.nn.replay import Ring, empty_ring, push, sample

@@ -1,7 +1,6 @@
 """Networks and learners shared by the deep versions, flax Linen behind `init(key, obs)` and `apply(params, obs)`."""
 
 from rlcore.nn.dqn import DQN
-from rlcore.nn.environment import Environment, Step, autoreset
 from rlcore.nn.learning_curve import LearningCurve, learning_curve
 from rlcore.nn.perceptron import ActorCritic, Perceptron
 from rlcore.nn.ppo import PPO
@@ -14,14 +13,11 @@ __all__ = [
     "DQN",
     "PPO",
     "ActorCritic",
-    "Environment",
     "LearningCurve",
     "Perceptron",
     "QuantileNetwork",
     "SharedPerceptron",
-    "Step",
     "Transformer",
-    "autoreset",
     "category_sizes",
     "greedy_return",
     "learning_curve",

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.environment import Environment
 from rlcore.episodic import Episodic, episodic_values
 from rlcore.nn.dqn import DQN
-from rlcore.nn.environment import Environment
 from rlcore.nn.ppo import PPO
 from rlcore.nn.tabular import greedy_return, reward_scale, tabular_environment
 from rlcore.pytree import pytree, static

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from rlcore.nn.environment import Environment
+from rlcore.environment import Environment
 from rlcore.types import Array, Bool, Float, Int, PyTree
 
 __all__ = ["UNAVAILABLE", "available_actions", "draw", "masked"]

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlcore.environment import Environment, autoreset
 from rlcore.nn.adam import adam_moments, adam_step
-from rlcore.nn.environment import Environment, autoreset
 from rlcore.nn.perceptron import ActorCritic
 from rlcore.nn.policy import draw, masked
 from rlcore.nn.precision import at_precision

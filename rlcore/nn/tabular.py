@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from rlcore import episodic as ep
+from rlcore.environment import Environment, Step
 from rlcore.episodic import EpisodeState, Episodic
 from rlcore.mdp import MDP, StickyMDP, backup
-from rlcore.nn.environment import Environment, Step
 from rlcore.nn.precision import at_precision
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number, PyTree

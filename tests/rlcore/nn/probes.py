@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from rlcore.nn.environment import Environment, Step
+from rlcore.environment import Environment, Step
 
 
 def game(rules, start=1, num_actions=1, available=None):
