@@ -94,13 +94,13 @@ def golden_problems(names: tuple[str, ...] = tuple(GOLDEN)) -> dict[str, MDP]:
 def pilot_problems(names: tuple[str, ...] = tuple(PILOT)) -> dict[str, MDP | StickyMDP]:
     """The problems of the pilot study, sticky with probability 1/4 but for slippery ice.
 
-    Args: names: some of `PILOT`.
+    Args: names: some of `PILOT`, or of `GOLDEN` beside them.
     Returns: {name: problem}, in the order of `names`.
     Raises: ValueError for an unknown name.
     Source: specification of the family, section 5, "Pilot" (prototype of this project).
     Cost: that of their makers.
     """
-    plain = {name: make(**_known(name, PILOT)) for name in names}
+    plain = {name: make(**_known(name, {**GOLDEN, **PILOT})) for name in names}
     return {name: mdp if name == "frozen4-slip" else sticky(mdp, STICKINESS) for name, mdp in plain.items()}
 
 

@@ -42,7 +42,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = Config(problems=("lock k=2", "lock k=3", "catch-5x3"), max_depth=3, steps=2000, seeds=3)
+QUICK = Config(problems=("lock k=2",), max_depth=2, steps=200, seeds=3)
 REFERENCES = {}
 
 

@@ -135,8 +135,9 @@ def plot(data):
                     style = {"color": figures.COLOURS[j], "linestyle": ("-", ":")[1 - i]}
                     axis.plot(data["step"], line, label=f"{size}, {variant}", **style)
             axis.axhline(0.95, color="0.6", linewidth=0.8)
-            axis.set(xlabel=f"steps of {agent}", ylabel="$(J - J_{rand}) / (J^* - J_{rand})$", ylim=(None, 1.05))
-        axes[-1].legend(loc="lower right", fontsize=6.5, ncols=2)
+            axis.set(xlabel=f"steps of {agent}", ylabel="$(J - J_{rand}) / (J^* - J_{rand})$", ylim=(-1.1, 1.05))
+            axis.locator_params(axis="x", nbins=5)
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower right", ncols=8, fontsize=7)
         figure.suptitle(
             "A study: a reward of 0.1 per step of distance gained, on top of 1 for the goal; "
             "curves are medians of seeds, evaluated exactly",

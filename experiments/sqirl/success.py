@@ -1,4 +1,10 @@
-"""Who solves what: PPO, DQN and tabular SQIRL on 29 problems, beside the effective horizon; correlations."""
+"""Who solves what: PPO, DQN, tabular SQIRL and GORP on 29 problems, beside the effective horizon; correlations.
+
+The form for a GPU, as long as the published runs, five seeds, the better of two settings per problem, a larger room:
+
+    python -m experiments sqirl.success --ppo_steps 5000000 --dqn_steps 5000000 --sqirl_steps 5000000 --seeds 5 \\
+        --settings 2 --larger Empty-16x16
+"""
 
 import dataclasses
 import math
@@ -16,23 +22,26 @@ from rlcore.nn.learning_curve import learning_curve
 from rlcore.nn.perceptron import ActorCritic, Perceptron
 from rlcore.nn.ppo import PPO
 from rlcore.nn.tabular import category_sizes
-from rlcore.sqirl import analyze_episodic, sample_complexity
+from rlcore.sqirl import analyze_episodic, gorp_complexity, sample_complexity
 
-TITLE = "PPO, DQN and SQIRL on 29 problems: who solves what, and how well horizons predict it (a study)"
+TITLE = "PPO, DQN, SQIRL and GORP on 29 problems: who solves what, and how well horizons predict it (a study)"
 PRECISION = "float64"
-LEARNERS = ("PPO", "DQN", "SQIRL")
+LEARNERS = ("PPO", "DQN", "SQIRL", "GORP")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Problems; learners; seeds; steps of the environment for each; depths of SQIRL; bootstrap's resamples; rungs."""
+    """Problems, and golden ones beside them; learners; seeds; steps for each; settings of PPO and DQN to choose from;
+    depths of SQIRL and GORP; bootstrap's resamples; rungs."""
 
     problems: tuple[str, ...] = tuple(PILOT)
+    larger: tuple[str, ...] = ()
     learners: tuple[str, ...] = LEARNERS
     seeds: int = 3
     ppo_steps: int = 300_000
     dqn_steps: int = 200_000
     sqirl_steps: int = 300_000
+    settings: int = 1
     depths: tuple[int, ...] = (1, 2, 3)
     evaluations: int = 20
     max_k: int = 30
@@ -41,11 +50,12 @@ class Config:
 
 
 QUICK = Config(
-    problems=("lock k=2", "corridor-5 T10", "deepsea-5"),
-    learners=("PPO", "SQIRL"),
+    problems=("lock k=2", "lock k=3"),
+    learners=("PPO", "SQIRL", "GORP"),
     seeds=1,
     ppo_steps=8192,
-    sqirl_steps=800,
+    sqirl_steps=100,
+    depths=(1,),
     evaluations=4,
     max_k=3,
     resamples=50,
@@ -80,14 +90,15 @@ def when(last: int, count: int) -> np.ndarray:
     return np.unique(np.round(np.geomspace(1, last, count)).astype(int)) if count > 1 else np.array([last])
 
 
-def learner(name: str, stack, total_steps: int) -> PPO | DQN:
-    """PPO or DQN with the specification's settings and networks that fit a stack of problems."""
+def learner(name: str, stack, total_steps: int, setting: int = 0) -> PPO | DQN:
+    """PPO or DQN with one of the specification's two settings and networks that fit a stack of problems."""
     sizes = category_sizes(stack)
     problem = stack.problem
     actions = getattr(problem, "base", problem).available.shape[-1]
     if name == "PPO":
-        return PPO(ActorCritic(actions, sizes))
-    return DQN(Perceptron(actions, sizes, uniform=True), total_steps=float(total_steps))
+        return PPO(ActorCritic(actions, sizes), num_steps=(128, 1280)[setting])
+    network = Perceptron(actions, sizes, uniform=True)
+    return DQN(network, total_steps=float(total_steps), exploration_fraction=(1.0, 0.1)[setting])
 
 
 def iterations_of(agent: PPO | DQN, steps: int, count: int) -> np.ndarray:
@@ -111,20 +122,46 @@ def analyses_of(stack, max_k):
     return jax.lax.map(lambda one: analyze_episodic(one, max_k=max_k), stack)
 
 
+def best_setting(curves):
+    """The curve by setting whose median seed succeeds first, ends highest among ties: int[problem]."""
+    first = np.stack([np.median(curve.first_success, axis=1) for curve in curves])
+    final = np.stack([np.median(curve.final, axis=1) for curve in curves])
+    return np.lexsort((-final, first), axis=0)[0]
+
+
+def open_loop(problem, key, config):
+    """Steps of GORP: infinite for none within the budget, NaN where the problem is random even without stickiness."""
+    base = problem.base
+    single = ((np.asarray(base.prob) > 0).sum(-1) == 1).all() and (np.asarray(base.initial) > 0).sum() == 1
+    if not single or not np.asarray(base.available).all():
+        return np.nan
+    steps, depths = config.sqirl_steps, config.depths
+    if problem.horizon**2 * base.available.shape[1] ** min(depths) > steps:
+        return np.inf
+    return gorp_complexity(problem, key, depths=depths, seeds=config.seeds, max_steps=steps, growth=4).steps
+
+
 def run(config):
     """First successes, final returns and analyses by problem."""
     import xarray as xr
 
-    problems = all_sticky(pilot_problems(config.problems).values())
+    names = (*config.problems, *config.larger)
+    problems = all_sticky(pilot_problems(names).values())
     stack = stacked(problems)
-    curves = {}
+    curves, first, data = {}, {}, {}
     for name, steps in (("PPO", config.ppo_steps), ("DQN", config.dqn_steps)):
         if name in config.learners:
-            agent = learner(name, stack, steps)
-            at = iterations_of(agent, steps, config.evaluations)
-            curves[name] = learning_curves(agent, stack, at, config.seeds, config.seed)
-    first = {name: np.median(curve.first_success, axis=1) for name, curve in curves.items()}
-    data = {}
+            tried = []
+            for setting in range(config.settings):
+                agent = learner(name, stack, steps, setting)
+                at = iterations_of(agent, steps, config.evaluations)
+                tried.append(learning_curves(agent, stack, at, config.seeds, config.seed))
+            chosen = best_setting(tried)
+            data[f"{name.lower()}_setting"] = ("problem", chosen)
+            rows = [[getattr(tried[c], f)[p] for p, c in enumerate(chosen)] for f in ("first_success", "final")]
+            # Returns on the way are those of the first setting: the others are evaluated at other steps.
+            curves[name] = tried[0]._replace(first_success=np.stack(rows[0]), final=np.stack(rows[1]))
+            first[name] = np.median(curves[name].first_success, axis=1)
     if "SQIRL" in config.learners:
         searches = [
             sample_complexity(
@@ -139,6 +176,9 @@ def run(config):
         first["SQIRL"] = np.array([search.steps for search in searches])
         data["sqirl_depth"] = ("problem", np.array([search.depth for search in searches]))
         data["sqirl_episodes"] = ("problem", np.array([search.episodes for search in searches]))
+    if "GORP" in config.learners:
+        key = jax.random.key(config.seed + 1)
+        first["GORP"] = np.array([open_loop(p, jax.random.fold_in(key, i), config) for i, p in enumerate(problems)])
     for name, curve in curves.items():
         low = name.lower()
         data |= {
@@ -155,7 +195,7 @@ def run(config):
     data["first_success"] = (("learner", "problem"), np.stack([first[name] for name in learners]))
     return xr.Dataset(
         data,
-        {"learner": learners, "problem": list(config.problems)},
+        {"learner": learners, "problem": list(names)},
         {"title": TITLE, "resamples": config.resamples, "max_k": config.max_k},
     )
 
@@ -213,7 +253,8 @@ def pairs(data):
         if a in steps and b in steps:
             yield f"{a} and {b}", steps[a], steps[b]
     for name, column in steps.items():
-        yield f"effective horizon and {name}", data["effective_horizon"].values, column
+        if name != "GORP":
+            yield f"effective horizon and {name}", data["effective_horizon"].values, column
     if "PPO" in steps:
         yield "k95 and PPO", data["k95"].values.astype(float), steps["PPO"]
 
@@ -223,20 +264,24 @@ def measured(data):
     out, steps = {}, first_successes(data)
     shallow = data["k95"].values == 1
     for name, column in steps.items():
-        solved = np.isfinite(column)
+        solved, applies = np.isfinite(column), ~np.isnan(column)
         out[f"problems solved by {name}"] = Measured(int(solved.sum()), 0.0)
-        for word, group in (("k95 = 1", shallow), ("k95 > 1", ~shallow)):
+        for word, group in (("k95 = 1", shallow & applies), ("k95 > 1", ~shallow & applies)):
             if group.any():
                 out[f"share solved by {name}, {word}"] = Measured(float(np.mean(solved[group])), 0.0)
-        accuracy = balanced_accuracy(data["effective_horizon"].values, solved)
+        accuracy = balanced_accuracy(data["effective_horizon"].values[applies], solved[applies])
         out[f"best balanced accuracy of the effective horizon for {name}"] = Measured(accuracy, 0.0)
-        if name != "SQIRL":
+        if name == "GORP":
+            out["problems that GORP can be run on"] = Measured(int(applies.sum()), 0.0)
+            for other in (n for n in steps if n != "GORP"):
+                out[f"of these solved by {other}"] = Measured(int(np.isfinite(steps[other][applies]).sum()), 0.0)
+        elif name != "SQIRL":
             low = name.lower()
             lost = np.isfinite(data[f"{low}_first"]) & (data[f"{low}_final"] < data["target"])
             out[f"runs of {name} that succeed and end below the target"] = Measured(int(lost.sum()), 0.0)
-            both = solved & np.isfinite(steps["SQIRL"])
-            share = both.sum() / solved.sum() if solved.any() else np.nan
-            out[f"share that SQIRL solves of those {name} solves"] = Measured(float(share), 0.0)
+            if "SQIRL" in steps and solved.any():
+                share = (solved & np.isfinite(steps["SQIRL"])).sum() / solved.sum()
+                out[f"share that SQIRL solves of those {name} solves"] = Measured(float(share), 0.0)
     for name, x, y in pairs(data):
         low, high = interval(spearman, (x, y), data.attrs["resamples"])
         out[f"Spearman, {name}"] = Measured(spearman(x, y), (high - low) / 2)
@@ -256,19 +301,19 @@ def plot(data):
     steps = first_successes(data)
     finite = np.concatenate([x[np.isfinite(x)] for x in steps.values()])
     never = 3 * finite.max() if finite.size else 1.0
-    shown = {name: np.where(np.isfinite(x), x, never) for name, x in steps.items()}
+    shown = {name: np.where(np.isposinf(x), never, x) for name, x in steps.items()}
     with figures.style():
         figure, axes = figures.subplots(1, 3, width=9.8, height=1.6 + 0.19 * len(problems))
         by_problem, against, horizon = axes
         for i, name in enumerate(steps):
             style = {"color": figures.COLOURS[i], "markersize": 4}
-            by_problem.plot(shown[name], place + 0.2 * (i - 1), "osD"[i], label=name, **style)
+            by_problem.plot(shown[name], place + 0.2 * (i - 1), "osD^"[i], label=name, **style)
         by_problem.axvline(never, color="0.6", linewidth=0.8)
         by_problem.set(xscale="log", xlabel="first success [steps]; line: never")
         by_problem.set_yticks(place, problems)
         by_problem.invert_yaxis()
         shallow = data["k95"].values == 1
-        for i, name in enumerate(name for name in steps if name != "SQIRL"):
+        for i, name in enumerate(name for name in steps if name in ("PPO", "DQN")):
             for group, face in ((shallow, figures.COLOURS[i]), (~shallow, "white")):
                 style = {"color": figures.COLOURS[i], "markerfacecolor": face, "markersize": 5}
                 against.plot(shown[name][group], shown["SQIRL"][group], "os"[i], linestyle="none", **style)
@@ -280,9 +325,9 @@ def plot(data):
         against.legend(loc="lower right", fontsize=7, frameon=True)
         for i, name in enumerate(steps):
             style = {"color": figures.COLOURS[i], "markersize": 4}
-            horizon.plot(data["effective_horizon"], shown[name], "osD"[i], linestyle="none", label=name, **style)
+            horizon.plot(data["effective_horizon"], shown[name], "osD^"[i], linestyle="none", label=name, **style)
         horizon.set(yscale="log", xlabel="effective horizon [steps of lookahead]", ylabel="first success [steps]")
-        figure.legend(*horizon.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*horizon.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         figure.suptitle(
             "A study: 95 % of the way from random to optimal return, by exact evaluation, in the median seed; all but "
             "slippery ice sticky (1/4)",

@@ -14,7 +14,14 @@ from rlcore.nn.precision import at_precision
 from rlcore.pytree import pytree, static
 from rlcore.types import Array, Float, Number, PyTree
 
-__all__ = ["category_sizes", "greedy_return", "reward_scale", "tabular_environment"]
+__all__ = [
+    "category_sizes",
+    "greedy_return",
+    "observations",
+    "reward_scale",
+    "sampled_return",
+    "tabular_environment",
+]
 
 MODES = ("markov", "official")
 
@@ -102,6 +109,43 @@ def reward_scale(optimal: Number, random: Number) -> Float[Array, ""]:
     return 1 / jnp.where(largest > 0, largest, one)
 
 
+def observations(episodic: Episodic, t: Array, observation: str = "markov") -> PyTree:
+    """What an agent sees at step t in every row of a policy: leaves [S,...], S pairs if sticky.
+
+    Args: episodic: one problem; t: int32[]; observation: as in `tabular_environment`.
+    Raises: ValueError for an unknown mode. Cost: S.
+    """
+    shows_previous = _shows_previous(episodic, observation)
+    num_actions = _base(episodic).available.shape[1]
+    rows = jnp.arange(episodic.problem.initial.shape[0], dtype=jnp.int32)
+    sticky = isinstance(episodic.problem, StickyMDP)
+    states, previous = (rows // num_actions, rows % num_actions) if sticky else (rows, jnp.zeros_like(rows))
+    return jax.vmap(lambda s, b: _observe(episodic, shows_previous, EpisodeState(s, b, t)))(states, previous)
+
+
+def _return_of(episodic, rule, weigh, observation):
+    """The return of a rule of what is observed; `weigh(q [A], what the rule says)` is a row's value."""
+    problem, shows_previous = episodic.problem, _shows_previous(episodic, observation)
+    num_states, num_actions = _base(episodic).available.shape
+    states = jnp.arange(num_states, dtype=jnp.int32)
+    previous = jnp.arange(num_actions if shows_previous else 1, dtype=jnp.int32)
+    per_state = problem.initial.shape[0] // num_states
+
+    def table(t):
+        # Where the action before is not seen the rule is asked once for all of them.
+        one = lambda s, b: rule(_observe(episodic, shows_previous, EpisodeState(s, b, t)))  # noqa: E731
+        said = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(states, previous)
+        return jnp.broadcast_to(said, (num_states, per_state, *said.shape[2:])).reshape(-1, *said.shape[2:])
+
+    def back(value, t):
+        new = jax.vmap(weigh)(backup(problem.at_time(t), value), table(t))
+        return jnp.where(t < episodic.length, new, jnp.zeros_like(new)), None
+
+    last = jnp.zeros(problem.initial.shape, problem.discount.dtype)
+    value, _ = jax.lax.scan(back, last, jnp.arange(problem.horizon, dtype=jnp.int32), reverse=True)
+    return problem.initial @ value
+
+
 def greedy_return(
     episodic: Episodic, act: Callable[[PyTree], Array], *, observation: str = "markov"
 ) -> Float[Array, ""]:
@@ -116,21 +160,21 @@ def greedy_return(
     Source: Puterman 1994, section 4.2; the table over (t, s, action before) is made one step at a time, never whole.
     Cost: T times (S or S A calls of `act`, one sweep).
     """
-    problem, shows_previous = episodic.problem, _shows_previous(episodic, observation)
-    num_states, num_actions = _base(episodic).available.shape
-    states = jnp.arange(num_states, dtype=jnp.int32)
-    previous = jnp.arange(num_actions if shows_previous else 1, dtype=jnp.int32)
+    return _return_of(episodic, act, lambda q, action: q[action], observation)
 
-    def policy(t):
-        one = lambda s, b: act(_observe(episodic, shows_previous, EpisodeState(s, b, t)))  # noqa: E731
-        table = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(states, previous)
-        return jnp.broadcast_to(table, (num_states, problem.initial.shape[0] // num_states)).reshape(-1)
 
-    def back(value, t):
-        q = backup(problem.at_time(t), value)
-        new = jnp.take_along_axis(q, policy(t)[:, None], axis=1)[:, 0]
-        return jnp.where(t < episodic.length, new, jnp.zeros_like(new)), None
+def sampled_return(
+    episodic: Episodic, prob: Callable[[PyTree], Array], *, observation: str = "markov"
+) -> Float[Array, ""]:
+    """The expected return of a policy that draws its action, exact up to rounding.
 
-    last = jnp.zeros(problem.initial.shape, problem.discount.dtype)
-    value, _ = jax.lax.scan(back, last, jnp.arange(problem.horizon, dtype=jnp.int32), reverse=True)
-    return problem.initial @ value
+    Args: as `greedy_return`, but prob: `observation -> float[A]`, 0 for actions that are not available; it need not sum
+      to 1 exactly and is divided by its sum.
+    Returns, raises, source, cost: as `greedy_return`.
+    """
+
+    def weigh(q, prob):
+        prob = prob.astype(q.dtype)
+        return jnp.sum(jnp.where(prob > 0, prob * q, 0.0)) / jnp.sum(prob)
+
+    return _return_of(episodic, prob, weigh, observation)

@@ -2,7 +2,7 @@
 
 from rlcore.sqirl.analysis import Analysis, analyze, analyze_episodic, effective_horizons
 from rlcore.sqirl.certificate import SqirlCertificate, regression_errors, sqirl_certificate, tabular_squared_error
-from rlcore.sqirl.complexity import SampleComplexity, sample_complexity
+from rlcore.sqirl.complexity import SampleComplexity, gorp_complexity, sample_complexity
 from rlcore.sqirl.covering import Covering, covering_length, exploration_occupancy
 from rlcore.sqirl.deep import DeepLearned, DeepSqirl, deep_sqirl
 from rlcore.sqirl.epsilon_horizon import EpsilonHorizon, epsilon_gap, epsilon_horizon
@@ -60,6 +60,7 @@ __all__ = [
     "estimate_k95",
     "exploration_occupancy",
     "gorp",
+    "gorp_complexity",
     "gorp_failure",
     "gorp_horizon",
     "greedy_actions",

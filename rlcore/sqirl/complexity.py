@@ -1,4 +1,4 @@
-"""How many steps SQIRL needs: the least over depths and doubled numbers of episodes, searched upward."""
+"""How many steps SQIRL and GORP need: the least over depths and doubled numbers of episodes, searched upward."""
 
 import functools
 import math
@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.episodic import Episodic, episodic_values, policy_return
+from rlcore.episodic import Episodic, episodic, episodic_values, policy_return
+from rlcore.mdp import MDP, StickyMDP
+from rlcore.sqirl.gorp import gorp
 from rlcore.sqirl.oracles import TabularMean
 from rlcore.sqirl.pooled import pooled_sqirl
 from rlcore.sqirl.sqirl import sqirl
 from rlcore.types import Array, Float, Key, require_float64
 
-__all__ = ["SampleComplexity", "sample_complexity"]
+__all__ = ["SampleComplexity", "gorp_complexity", "sample_complexity"]
 
 LEARNERS = ("pooled", "by_step")
 
@@ -26,8 +28,8 @@ class SampleComplexity(NamedTuple):
     steps: float, the median of the seeds' steps at the first success; inf for none within `max_steps`.
     depth, episodes: int, k and m of it; 0 for none.
     target: float, the return that counts as solved.
-    tried: int[M], the numbers of episodes tried. returns: float[M,K,R], exact returns by m, k and seed.
-    taken: int[M,K,R], steps taken.
+    tried: int[M], the numbers of episodes tried. returns: float[M,K,R], exact returns by m, k and seed, NaN where a
+    depth was not tried. taken: int[M,K,R], steps taken.
     """
 
     steps: float
@@ -128,4 +130,53 @@ def sample_complexity(
         if median[best] < math.inf:
             found = (float(median[best]), int(depths[best]), episodes)
             break
+    return SampleComplexity(*found, target, np.array(tried), np.stack(returns), np.stack(taken))
+
+
+def gorp_complexity(
+    problem: MDP | StickyMDP,
+    key: Key[Array, ""],
+    *,
+    depths: Sequence[int] = (1, 2, 3),
+    seeds: int = 3,
+    max_steps: int = 300_000,
+    level: float = 0.95,
+    growth: int = 2,
+) -> SampleComplexity:
+    """The fewest steps after which the median seed's open-loop plan of GORP(k, m) solves the problem.
+
+    As `sample_complexity`, with m = 1, growth, growth^2, ...; success is not monotone in m, and no other m is tried.
+
+    Args: problem: deterministic, or `sticky` of a deterministic one, float64; the rest as `sample_complexity`, but a
+      depth k stops where length^2 A^k m exceeds `max_steps`; growth: at least 2.
+    Returns: `SampleComplexity`; steps count episodes from their start to their end, as `gorp`.
+    Raises: as `gorp`; RuntimeError without float64; ValueError for an even number of seeds, no depth, a growth below 2,
+      or no room for m = 1 at any depth.
+    Source: derived: as `sample_complexity`. Cost: one compilation per k and m tried.
+    """
+    require_float64("rlcore.sqirl.gorp_complexity")
+    if seeds < 1 or seeds % 2 == 0:
+        raise ValueError(f"seeds: found {seeds}, expected an odd number")
+    if not depths or growth < 2:
+        raise ValueError(f"depths, growth: found {tuple(depths)}, {growth}, expected at least one depth, and 2")
+    target = float(solved_return(episodic(problem), level))
+    per_episode = [problem.horizon**2 * problem.available.shape[1] ** k for k in depths]
+    if min(per_episode) > max_steps:
+        raise ValueError(f"max_steps: found {max_steps}, expected at least length^2 A^k = {min(per_episode)}")
+    tried, returns, taken, found, m = [], [], [], (math.inf, 0, 0), 1
+    while found[0] == math.inf and m * min(per_episode) <= max_steps:
+        keys = jax.random.split(jax.random.fold_in(key, len(tried)), seeds)
+        earned, steps = np.full((len(depths), seeds), np.nan), np.zeros((len(depths), seeds), int)
+        for i, k in enumerate(depths):
+            if m * per_episode[i] <= max_steps:
+                plan = jax.jit(jax.vmap(lambda key, k=k, m=m: gorp(problem, k, m, key)))(keys)
+                earned[i], steps[i] = plan.total, plan.steps
+        tried.append(m)
+        returns.append(earned)
+        taken.append(steps)
+        median = np.sort(np.where(earned >= target, steps, math.inf), axis=1)[:, seeds // 2]
+        best = int(np.argmin(median))
+        if median[best] < math.inf:
+            found = (float(median[best]), int(depths[best]), m)
+        m *= growth
     return SampleComplexity(*found, target, np.array(tried), np.stack(returns), np.stack(taken))

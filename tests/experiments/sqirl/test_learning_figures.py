@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from experiments.reference import table
-from experiments.sqirl import bounds, lookahead, shaping
+from experiments.sqirl import bounds, guided, lookahead, minatar, oracles, shaping
 
 
 def drawn(module, data, panels):
@@ -63,3 +63,42 @@ def test_bounds_of_a_lock():
     for bound, steps in (("worst case", 4**2), ("window", 2**2 * 4**2), ("exact", 2**2 * 4**2)):
         assert 10 ** log.sel(bound=bound).item() == pytest.approx(steps)
     assert log.sel(bound="exact") <= log.sel(bound="sound") + 1e-12
+
+
+def test_a_policy_that_knows_shortens_the_horizon():
+    config = guided.Config(
+        problems=("lock k=2",), shares=(0.0, 0.5, 1.0), max_m=8, cloning=100, seeds=1, steps=1024, evaluations=2
+    )
+    data = guided.run(config)
+    numbers = drawn(guided, data, 3)
+    # Every plan of two steps, or nothing to plan at all.
+    assert data["horizon"].values[0, 0] == 2 and data["horizon"].values[0, 2] == 1 and data["complete"].all()
+    assert (np.diff(data["horizon"]) <= 0).all()
+    # The clone of the optimal policy is optimal before it learns; that of the uniform one is random.
+    assert data["step"].values[0] == 0 and numbers["lock k=2, 1: steps of PPO"].value == 0
+    assert abs(float(data["way"].isel(problem=0, share=0, seed=0, step=0))) < 0.02
+
+
+def test_means_err_as_their_bound_says_and_the_network_is_asked_the_same():
+    config = oracles.Config(
+        problems=("catch-5x3",), depths=(1,), oracles=("means", "network"), episodes=(16, 256), seeds=4, epochs=2
+    )
+    data = oracles.run(config)
+    numbers = drawn(oracles, data, 2)
+    assert numbers["catch-5x3, means: D"].value <= numbers["catch-5x3: D that T9a proves for means"].value
+    assert (np.diff(data["error"].isel(oracle=0).max("t"), axis=-1) < 0).all()
+    assert numbers["catch-5x3, means: slope of the error"].value < 0
+    assert numbers["catch-5x3, means: alpha"].value == pytest.approx(1, abs=0.05)
+    assert (data["error"].isel(oracle=1, m=1).max("t") > data["error"].isel(oracle=0, m=1).max("t")).all()
+    assert (data["suboptimality"] >= -1e-12).all()
+
+
+def test_games_are_played_by_all_three():
+    config = minatar.Config(
+        ("Breakout",), ("PPO", "DQN"), 256, (2,), (1,), limit=4, seeds=2, tests=8, evaluations=2, hidden=8, channels=2
+    )
+    data = minatar.run(config)
+    drawn(minatar, data, 1)
+    # At most the sum of 1 to 4 steps' iterations: every one plays at most 4 steps.
+    assert (data["sqirl_steps"] <= 16).all() and (data["sqirl_steps"] > 0).all()
+    assert data["ppo_step"].values.tolist() == [1024] and data["dqn_return"].shape == (1, 2, data["dqn_step"].size)

@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 
 from envs.chains import combination_lock, corridor
-from rlcore.episodic import episodic, policy_return, stacked
-from rlcore.mdp import sticky
+from rlcore.episodic import episodic, episodic_values, policy_return, stacked
+from rlcore.mdp import greedy_policy, sticky, uniform_policy
+from rlcore.nn.cloning import behaviour_cloning
+from rlcore.nn.dqn import DQN
 from rlcore.nn.learning_curve import learning_curve
-from rlcore.nn.perceptron import ActorCritic
+from rlcore.nn.perceptron import ActorCritic, Perceptron
 from rlcore.nn.ppo import PPO
-from rlcore.nn.tabular import category_sizes, greedy_return, reward_scale, tabular_environment
+from rlcore.nn.tabular import (
+    category_sizes,
+    greedy_return,
+    observations,
+    reward_scale,
+    sampled_return,
+    tabular_environment,
+)
+from rlcore.sqirl import exploration_occupancy
 
 PROBLEMS = [sticky(corridor(4, 8), 0.25), combination_lock(3, 4, 0.5)]
 
@@ -95,3 +105,62 @@ def test_a_stack_is_learnt_in_one_program():
 def test_bad_input():
     with pytest.raises(ValueError, match="observation: found 'all', expected 'markov' or 'official'"):
         tabular_environment(episodic(PROBLEMS[0]), observation="all")
+
+
+def test_the_sampled_return_is_that_of_the_probabilities():
+    one = episodic(PROBLEMS[0])
+    rows = one.problem.available.shape[0]
+    prob = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(2), (9, rows)))
+
+    def at(seen):
+        (state, before), share = seen
+        t = jnp.round(share[0] * one.length.astype(share.dtype)).astype(jnp.int32)
+        # Not normalised: only proportions count.
+        return 3 * prob[t, state * 2 + before]
+
+    expected = one.problem.initial @ episodic_values(one, prob[:8]).value[0]
+    np.testing.assert_allclose(sampled_return(one, at), expected, rtol=0, atol=1e-14)
+    greedy = lambda seen: jax.nn.one_hot(jnp.argmax(at(seen)), 2)  # noqa: E731
+    np.testing.assert_allclose(
+        sampled_return(one, greedy), greedy_return(one, lambda seen: jnp.argmax(at(seen))), rtol=0, atol=1e-14
+    )
+
+
+def test_rows_show_what_the_simulator_shows():
+    one = episodic(PROBLEMS[0])
+    (states, before), share = observations(one, jnp.int32(2))
+    assert states.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and before.tolist() == [0, 1] * 4
+    assert share.tolist() == [[0.25]] * 8
+    (states,), _ = observations(episodic(PROBLEMS[1]), jnp.int32(0))
+    assert states.tolist() == [0, 1, 2]
+
+
+def test_a_clone_earns_what_its_model_earns():
+    stack = stacked(PROBLEMS)
+    network = ActorCritic(4, category_sizes(stack), hidden=(32,))
+
+    def both(one, key):
+        best = greedy_policy(episodic_values(one, "max").q, one.problem.available)
+        best = jax.nn.one_hot(best, 4, dtype=one.problem.discount.dtype)
+        policy = 0.7 * best + 0.3 * uniform_policy(one.problem)[None]
+        occupancy = exploration_occupancy(one, policy)
+        params = behaviour_cloning(network, one, policy, occupancy, key, updates=3000)
+        agent, world = PPO(network), tabular_environment(one)
+        prob = lambda seen: jax.nn.softmax(agent.logits(world, params, seen))  # noqa: E731
+        return sampled_return(one, prob), one.problem.initial @ episodic_values(one, policy).value[0]
+
+    earned, model = jax.jit(jax.vmap(both))(stack, jax.random.split(jax.random.key(0), 2))
+    # The networks have a parameter for almost every row; what is left is how far Adam came.
+    np.testing.assert_allclose(earned, model, atol=0.02)
+
+
+def test_training_starts_from_given_parameters_and_asks_ppo_for_probabilities():
+    one = episodic(PROBLEMS[1])
+    agent = PPO(ActorCritic(4, (3,), hidden=(8,)), num_envs=2, num_steps=8, batch=8)
+    world, at = tabular_environment(one), np.array([0, 1])
+    params = agent.network.init(jax.random.key(7), world.reset(jax.random.key(0))[1])
+    prob = lambda seen: jax.nn.softmax(agent.logits(world, params, seen))  # noqa: E731
+    curve = learning_curve(agent, one, jax.random.key(1), at, params=params, sampled=True)
+    np.testing.assert_allclose(curve.returns[0], sampled_return(one, prob), rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match="sampled: found True with DQN, expected PPO"):
+        learning_curve(DQN(Perceptron(4, (3,)), total_steps=8.0), one, jax.random.key(1), at, sampled=True)

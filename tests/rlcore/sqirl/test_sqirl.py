@@ -15,6 +15,7 @@ from rlcore.sqirl import (
     TabularMean,
     basic_values,
     exploration_occupancy,
+    gorp_complexity,
     pooled_sqirl,
     qvi_step,
     rollouts,
@@ -252,3 +253,31 @@ def test_bad_input_of_the_search():
         sample_complexity(one, key, depths=(0, 1))
     with pytest.raises(ValueError, match=r"max_steps: found 3, expected at least length\^2 = 4"):
         sample_complexity(one, key, max_steps=3)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.25])
+def test_the_search_for_gorp_plans_at_its_depth(rho):
+    lock = make("combination_lock", length=2, actions=2, distractor=0.6)
+    problem = sticky(lock, rho) if rho else lock
+    found = gorp_complexity(problem, jax.random.key(0), depths=(1, 2), seeds=3, max_steps=64)
+    solved = found.returns >= found.target
+    assert found.steps == np.sort(np.where(solved[-1], found.taken[-1], np.inf), axis=1)[:, 1].min()
+    assert list(found.tried) == [2**i for i in range(len(found.tried))]
+    # All pairs of actions are tried; the sticky lock has nothing better than the sure reward, or the same plan.
+    assert found.steps <= 4 * 4 * found.episodes
+    if not rho:
+        # Depth 1 with one episode opens it by luck alone; depth 2 always: four sequences, two decisions.
+        assert found.episodes == 1 and found.steps <= 4 * 4 and solved[0, 1].all()
+    # k = 2 costs 16 steps an episode and is left out where 15 are allowed.
+    short = gorp_complexity(problem, jax.random.key(0), depths=(1, 2), seeds=1, max_steps=15, level=2.0)
+    assert short.steps == np.inf and np.isnan(short.returns[:, 1]).all() and not np.isnan(short.returns[:, 0]).any()
+
+
+def test_bad_input_of_the_search_for_gorp():
+    lock, key = make(**LOCK), jax.random.key(0)
+    with pytest.raises(ValueError, match=r"seeds: found 2, expected an odd number"):
+        gorp_complexity(lock, key, seeds=2)
+    with pytest.raises(ValueError, match=r"depths, growth: found \(1,\), 1"):
+        gorp_complexity(lock, key, depths=(1,), growth=1)
+    with pytest.raises(ValueError, match=r"max_steps: found 3, expected at least length\^2 A\^k"):
+        gorp_complexity(lock, key, max_steps=3)
