@@ -29,6 +29,7 @@ bench: $(STAMP)
 	@$(BIN)/python -m experiments.benchmarks.robust
 	@$(BIN)/python -m experiments.benchmarks.lsd
 	@$(BIN)/python -m experiments.benchmarks.distributional
+	@$(BIN)/python -m experiments.benchmarks.sqirl
 
 setup: $(STAMP)
 

@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,17 +138,21 @@ def bench(
     table: Callable,
     *,
     limit: float = 300.0,
+    outside: str | None = None,
     last: Callable | None = None,
 ) -> None:
     """The command line of a benchmark: run its cases, print their tables, write `results/benchmarks/<name>.{json,md}`.
 
     Args: cases, quick: {case: (kind, sizes)}, those of `--quick` beside them. run_case: (kind, sizes, options, folder)
-      -> rows. table: (case, kind, rows) -> text. limit: seconds by default per solver and case. last: record of all
+      -> rows. table: (case, kind, rows) -> text. limit: seconds by default per solver and case. outside: packages
+      that only an interpreter of one's choice may have: adds `--peer-python`. last: record of all
       cases -> what is added to the record, and to the text.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small cases, few repeats: checks that everything runs")
     parser.add_argument("--only", nargs="*", help="words that a case's name must contain")
+    if outside:
+        parser.add_argument("--peer-python", default=sys.executable, help=f"interpreter that has {outside}")
     parser.add_argument("--limit", type=float, default=limit, help="seconds allowed per solver and case")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.effective_horizon import golden_problems
 from experiments import figures
+from experiments.lanes import blockwise
 from experiments.reference import Measured
 from experiments.sqirl.success import interval, iterations_of, learner, spearman
 from rlcore.episodic import episodic, stacked
@@ -90,11 +91,17 @@ def run(config):
     params = _start(agent, stack, policies, key, config.cloning)
     at = np.concatenate([[0], iterations_of(agent, config.steps, config.evaluations - 1)])
     keys = jax.random.split(jax.random.fold_in(key, 1), config.seeds)
+    shape = (len(problems), len(config.shares), config.seeds)
+    spread = lambda x: jnp.reshape(jnp.broadcast_to(x, (*shape, *x.shape[3:])), (-1, *x.shape[3:]))  # noqa: E731
+    every = (
+        jax.tree.map(lambda x: spread(x[:, None, None]), stack),
+        jax.tree.map(lambda x: spread(x[:, :, None]), params),
+        spread(keys[None, None]),
+    )
     one = lambda problem, params, key: learning_curve(  # noqa: E731
         agent, problem, key, at, level=config.level, params=params, sampled=True
     )
-    every = jax.vmap(jax.vmap(jax.vmap(one, (None, None, 0)), (None, 0, None)), (0, 0, None))
-    curves = jax.device_get(jax.jit(every)(stack, params, keys))
+    curves = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), blockwise(one, every)())
     dims = ("problem", "share")
     span = (curves.optimal - curves.random)[..., None]
     return xr.Dataset(

@@ -10,10 +10,12 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from envs.effective_horizon import PILOT, pilot_problems
 from experiments import figures
+from experiments.lanes import blockwise
 from experiments.reference import Measured, Reference
 from rlcore.episodic import stacked
 from rlcore.mdp import StickyMDP, sticky
@@ -109,10 +111,12 @@ def iterations_of(agent: PPO | DQN, steps: int, count: int) -> np.ndarray:
 
 
 def learning_curves(agent: PPO | DQN, stack, iterations: np.ndarray, seeds: int, seed: int):
-    """`LearningCurve` of every problem and seed [problem, seed, ...], in one program."""
-    keys = jax.random.split(jax.random.key(seed), seeds)
-    one = lambda problem, key: learning_curve(agent, problem, key, iterations)  # noqa: E731
-    return jax.device_get(jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(stack, keys))
+    """`LearningCurve` of every problem and seed [problem, seed, ...], by one program on all cores."""
+    count = stack.length.shape[0]
+    keys = jnp.tile(jax.random.split(jax.random.key(seed), seeds), count)
+    problems = jax.tree.map(lambda x: jnp.repeat(x, seeds, axis=0), stack)
+    curves = blockwise(lambda problem, key: learning_curve(agent, problem, key, iterations), (problems, keys))()
+    return jax.tree.map(lambda x: x.reshape(count, seeds, *x.shape[1:]), curves)
 
 
 @jax.jit(static_argnames="max_k")

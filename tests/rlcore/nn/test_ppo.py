@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlcore.nn.perceptron import ActorCritic
-from rlcore.nn.ppo import PPO, advantages
+from rlcore.nn.ppo import PPO, advantages, shuffled
 from rlcore.solver import iterate
 from tests.rlcore.nn import probes
 
@@ -139,3 +139,19 @@ def test_bad_input():
         PROBE.init(probes.by_action(), jax.random.key(0))
     with pytest.raises(ValueError, match="batch: found 48, expected a divisor of num_envs num_steps = 64"):
         dataclasses.replace(PROBE, batch=48).init(probes.constant(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1024])
+def test_shuffled_is_a_permutation_of_its_key(size):
+    first, again, other = (np.asarray(shuffled(jax.random.key(s), size)) for s in (0, 0, 1))
+    assert sorted(first) == list(range(size)) and (first == again).all()
+    assert size < 1000 or (first != other).mean() > 0.99
+
+
+def test_every_order_is_as_likely():
+    orders = np.asarray(jax.vmap(lambda key: shuffled(key, 3))(jax.random.split(jax.random.key(2), 6000)))
+    counts = np.unique(orders @ [9, 3, 1], return_counts=True)[1]
+    # Six orders, 1000 expected of each; standard deviation sqrt(6000 / 6 * 5 / 6) = 29; five of them.
+    assert len(counts) == 6 and (abs(counts - 1000) < 145).all()
+    with pytest.raises(ValueError, match="size: found 0, expected 1 to 65536"):
+        shuffled(jax.random.key(0), 0)
