@@ -37,7 +37,7 @@ class Config:
     agents: tuple[str, ...] = ("PPO", "DQN")
     steps: int = 100_000
     depths: tuple[int, ...] = (1, 3)
-    episodes: tuple[int, ...] = (1, 4, 16)
+    episodes: tuple[int, ...] = (1, 16)
     limit: int = 100
     seeds: int = 2
     tests: int = 200

@@ -155,6 +155,8 @@ def run(config):
             promise = promised(one, depth, dimension[p, o], amplification[p, o])
             bound[p, o] = [float(promise.suboptimality(m)) for m in config.episodes]
             premise[p, o] = [float(promise.by_step) / m for m in config.episodes]
+            # Every m is a program of its own, and a process may hold so many memory maps only.
+            jax.clear_caches()
     dims = ("problem", "oracle", "m")
     return xr.Dataset(
         {

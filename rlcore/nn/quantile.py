@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rlcore.nn.perceptron import convolution
 from rlcore.types import Array, Float, PyTree
 
 __all__ = ["QuantileNetwork"]
@@ -60,6 +61,4 @@ class QuantileNetwork(nn.Module):
 
     def _convolve(self, name, x, channels):
         weight, bias = self._weights(name, (3, 3, x.shape[2], channels), 1.0)
-        layout = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x[None], weight, (1, 1), "VALID", dimension_numbers=layout)[0]
-        return y + bias[None, None]
+        return convolution(x, weight) + bias[None, None]

@@ -147,8 +147,9 @@ def gorp_complexity(
 
     As `sample_complexity`, with m = 1, growth, growth^2, ...; success is not monotone in m, and no other m is tried.
 
-    Args: problem: deterministic, or `sticky` of a deterministic one, float64; the rest as `sample_complexity`, but a
-      depth k stops where length^2 A^k m exceeds `max_steps`; growth: at least 2.
+    Args: problem: deterministic, or `sticky` of a deterministic one, float64; growth: at least 2; the rest as
+      `sample_complexity`, but a depth k stops where length^2 A^k m exceeds `max_steps`, and one beyond the horizon is
+      left out.
     Returns: `SampleComplexity`; steps count episodes from their start to their end, as `gorp`.
     Raises: as `gorp`; RuntimeError without float64; ValueError for an even number of seeds, no depth, a growth below 2,
       or no room for m = 1 at any depth.
@@ -157,9 +158,10 @@ def gorp_complexity(
     require_float64("rlcore.sqirl.gorp_complexity")
     if seeds < 1 or seeds % 2 == 0:
         raise ValueError(f"seeds: found {seeds}, expected an odd number")
-    if not depths or growth < 2:
-        raise ValueError(f"depths, growth: found {tuple(depths)}, {growth}, expected at least one depth, and 2")
+    if not depths or min(depths) < 1 or growth < 2:
+        raise ValueError(f"depths, growth: found {tuple(depths)}, {growth}, expected at least one, from 1, and 2")
     target = float(solved_return(episodic(problem), level))
+    depths = [k for k in depths if k <= problem.horizon] or [problem.horizon]
     per_episode = [problem.horizon**2 * problem.available.shape[1] ** k for k in depths]
     if min(per_episode) > max_steps:
         raise ValueError(f"max_steps: found {max_steps}, expected at least length^2 A^k = {min(per_episode)}")

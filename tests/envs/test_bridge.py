@@ -1,6 +1,7 @@
 """BRIDGE files: round trips, every kind of damage, and the official KeyCorridor table where it is at hand."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from envs.bridge import load_bridge, load_bridge_summary, save_bridge, save_brid
 from rlcore.mdp import tabular
 
 # The data set is not part of the repository; a copy beside it is used when there is one.
-OFFICIAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bridge"
+OFFICIAL = Path(
+    os.environ.get("RLCORE_BRIDGE", Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bridge")
+)
 
 
 def coarsest_classes(mdp) -> np.ndarray:

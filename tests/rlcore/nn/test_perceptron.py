@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlcore.nn.perceptron import ActorCritic, Perceptron, orthonormal
+from rlcore.nn.perceptron import ActorCritic, Perceptron, convolution, orthonormal
 
 
 def test_a_category_is_a_one_hot_vector():
@@ -64,6 +64,15 @@ def test_images():
     params = network.init(jax.random.key(0), jnp.ones((5, 6, 2), bool))
     assert params["params"]["dense_0_weight"].shape == (3 * 4 * 4, 8)
     assert network.apply(params, jnp.ones((5, 6, 2), bool)).shape == (2,)
+
+
+def test_the_product_of_patches_is_the_convolution():
+    rng = np.random.default_rng(0)
+    image, weight = jnp.asarray(rng.normal(size=(6, 5, 2))), jnp.asarray(rng.normal(size=(3, 2, 2, 4)))
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(image[None], weight, (1, 1), "VALID", dimension_numbers=layout)[0]
+    # Sums of 12 products of size 1, in another order.
+    np.testing.assert_allclose(convolution(image, weight), expected, rtol=0, atol=1e-13)
 
 
 def test_observations_are_checked():

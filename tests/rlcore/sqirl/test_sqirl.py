@@ -268,6 +268,8 @@ def test_the_search_for_gorp_plans_at_its_depth(rho):
     if not rho:
         # Depth 1 with one episode opens it by luck alone; depth 2 always: four sequences, two decisions.
         assert found.episodes == 1 and found.steps <= 4 * 4 and solved[0, 1].all()
+    # Depths beyond the horizon of two are left out.
+    assert gorp_complexity(problem, jax.random.key(0), depths=(1, 2, 3), seeds=1, max_steps=16).returns.shape[1] == 2
     # k = 2 costs 16 steps an episode and is left out where 15 are allowed.
     short = gorp_complexity(problem, jax.random.key(0), depths=(1, 2), seeds=1, max_steps=15, level=2.0)
     assert short.steps == np.inf and np.isnan(short.returns[:, 1]).all() and not np.isnan(short.returns[:, 0]).any()
