@@ -141,7 +141,7 @@ def test_bad_input():
         dataclasses.replace(PROBE, batch=48).init(probes.constant(), jax.random.key(0))
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 1024])
+@pytest.mark.parametrize("size", [1, 2, 5, 1024, 5000])
 def test_shuffled_is_a_permutation_of_its_key(size):
     first, again, other = (np.asarray(shuffled(jax.random.key(s), size)) for s in (0, 0, 1))
     assert sorted(first) == list(range(size)) and (first == again).all()
@@ -153,5 +153,5 @@ def test_every_order_is_as_likely():
     counts = np.unique(orders @ [9, 3, 1], return_counts=True)[1]
     # Six orders, 1000 expected of each; standard deviation sqrt(6000 / 6 * 5 / 6) = 29; five of them.
     assert len(counts) == 6 and (abs(counts - 1000) < 145).all()
-    with pytest.raises(ValueError, match="size: found 0, expected 1 to 65536"):
+    with pytest.raises(ValueError, match="size: found 0, expected at least 1"):
         shuffled(jax.random.key(0), 0)
