@@ -2,7 +2,8 @@
 
 The form for a GPU, full episodes and as many steps as the released code takes with full-length Atari:
 
-    python -m experiments sqirl.minatar --steps 10000000 --limit 1000 --episodes 1 4 16 --seeds 5 --side_by_side True
+    python -m experiments sqirl.minatar --games Breakout Asterix Freeway SpaceInvaders --steps 10000000 --limit 1000 \\
+        --episodes 1 4 16 --seeds 5 --side-by-side
 """
 
 import dataclasses
@@ -33,11 +34,11 @@ REFERENCES = {}
 class Config:
     """Games; agents beside SQIRL and their steps; SQIRL's k and m; steps per episode; seeds; test episodes."""
 
-    games: tuple[str, ...] = ("Breakout", "Asterix", "Freeway", "SpaceInvaders")
+    games: tuple[str, ...] = ("Breakout", "Asterix")
     agents: tuple[str, ...] = ("PPO", "DQN")
     steps: int = 100_000
     depths: tuple[int, ...] = (1, 3)
-    episodes: tuple[int, ...] = (1, 16)
+    episodes: tuple[int, ...] = (1, 8)
     limit: int = 100
     seeds: int = 2
     tests: int = 200
@@ -176,7 +177,7 @@ def plot(data):
     """Returns by steps, a panel per game; SQIRL's points are runs of different m."""
     games = list(data["game"].values)
     with figures.style():
-        figure, axes = figures.subplots(1, len(games), width=2.6 * max(2, len(games)), height=3.2)
+        figure, axes = figures.subplots(1, len(games), width=3.2 * max(2, len(games)), height=3.2)
         for axis, game in zip(axes, games, strict=True):
             here = data.sel(game=game)
             lines = [(a, data[f"{a.lower()}_step"], here[f"{a.lower()}_return"]) for a in data.attrs["agents"]]
@@ -193,8 +194,8 @@ def plot(data):
         axes[0].set_ylabel(f"mean return of {data.attrs['limit']} steps [score]")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         figure.suptitle(
-            f"A study: MinAtar with sticky actions (1/4), greedy policies in {data.attrs['tests']} test episodes; "
-            "bands: all seeds",
+            f"A study: MinAtar with sticky actions (1/4), greedy policies in {data.attrs['tests']} test "
+            "episodes;\nbands: all seeds; SQIRL's points are runs of different m",
             fontsize=9,
         )
     return figure

@@ -2,7 +2,7 @@
 
 The form for a GPU, as long as the published runs, five seeds, the better of two settings per problem, a larger room:
 
-    python -m experiments sqirl.success --ppo_steps 5000000 --dqn_steps 5000000 --sqirl_steps 5000000 --seeds 5 \\
+    python -m experiments sqirl.success --ppo-steps 5000000 --dqn-steps 5000000 --sqirl-steps 5000000 --seeds 5 \\
         --settings 2 --larger Empty-16x16
 """
 
