@@ -13,6 +13,10 @@ Each solver runs in a process of its own with a time limit and without compiled 
 - SQIRL: pooled, k = 1, 2, 3, doubled m up to 300 000 steps, 29 problems x 3 seeds, with compilation.
 
 Under each case stands what was asked and whether it is met. Peak memory is that of the whole process.
+
+Measured on two idle AMD EPYC cores (JAX 0.10.2), PPO: 92 s and 8 s of compilation with 20 evaluations (asked 240),
+2.8e5 steps per second; 3.45e5 with one evaluation, 32 times Stable-Baselines3 2.9.2 (1.06e4 with two threads of PyTorch
+2.13, 9.2e3 with one; asked 30). All solve the problem that is compared.
 """
 
 import argparse
