@@ -36,11 +36,16 @@ def blockwise(function: Callable, lanes: tuple, *, block: int = BLOCK) -> Callab
 
     def run():
         starts = range(0, count, block)
-        with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)) if cpu else 1) as pool:
+        with concurrent.futures.ThreadPoolExecutor(_cores() if cpu else 1) as pool:
             found = list(pool.map(one, starts))
         return jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *found)
 
     return run
+
+
+def _cores() -> int:
+    """The cores that this process may use; macOS does not say and gets all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _places(start, block, count):

@@ -24,6 +24,7 @@ from rlcore.sqirl import (
     sqirl,
     sqirl_certificate,
 )
+from rlcore.sqirl.certificate import TABULAR_ERROR
 from rlcore.sqirl.rollout import returns_to_go
 
 TITLE = "SQIRL's regression assumption: error against m, amplification, and the bound they give (a study)"
@@ -198,7 +199,7 @@ def measured(data):
             out[f"{label}: error under the optimal law over the data's"] = Measured(ratio, 0.0)
             broken += int((here["suboptimality"] > here["bound"] + 1e-9).sum())
         out[f"{problem}: D that T9a proves for means"] = Measured(
-            (0.5 + 0.25 / np.e) * float(data["pairs"].isel(problem=p)), 0.0
+            float(TABULAR_ERROR) * float(data["pairs"].isel(problem=p)), 0.0
         )
     out["cells where SQIRL lost more than the bound"] = Measured(broken, 0.0)
     return out
@@ -219,7 +220,7 @@ def plot(data):
                 off.plot(m, one["optimal_error"].max("t"), "os^"[o], linestyle=":", markerfacecolor="white", **style)
                 lost.plot(m, np.maximum(one["suboptimality"], 1e-6), "os^"[o], linestyle="-", **style)
                 lost.plot(m, one["unclipped_bound"], linestyle="--", **style)
-            proved = np.sqrt((0.5 + 0.25 / np.e) * float(here["pairs"]) / m)
+            proved = np.sqrt(float(TABULAR_ERROR) * float(here["pairs"]) / m)
             off.plot(m, proved, color="0.4", linestyle="-.", linewidth=1, label="proved for means (T9a)")
             off.set(xscale="log", yscale="log", title=problem, xlabel="episodes $m$")
             lost.axhline(1.0, color="0.7", linewidth=0.8)

@@ -66,6 +66,15 @@ def _by_step(episodic, keys, *, depth, episodes):
     return jax.vmap(run)(keys)
 
 
+def _success(
+    earned: np.ndarray, steps: np.ndarray, target: float, depths: Sequence[int], episodes: int
+) -> tuple[float, int, int]:
+    """(steps, k, m) of the depth whose median seed solved the problem with fewest steps; (inf, 0, 0) for none."""
+    median = np.sort(np.where(earned >= target, steps, math.inf), axis=1)[:, earned.shape[1] // 2]
+    best = int(np.argmin(median))
+    return (float(median[best]), int(depths[best]), episodes) if median[best] < math.inf else (math.inf, 0, 0)
+
+
 def sample_complexity(
     episodic: Episodic,
     key: Key[Array, ""],
@@ -125,10 +134,8 @@ def sample_complexity(
         tried.append(episodes)
         returns.append(earned)
         taken.append(steps)
-        median = np.sort(np.where(earned >= target, steps, math.inf), axis=1)[:, seeds // 2]
-        best = int(np.argmin(median))
-        if median[best] < math.inf:
-            found = (float(median[best]), int(depths[best]), episodes)
+        found = _success(earned, steps, target, depths, episodes)
+        if found[0] < math.inf:
             break
     return SampleComplexity(*found, target, np.array(tried), np.stack(returns), np.stack(taken))
 
@@ -176,9 +183,6 @@ def gorp_complexity(
         tried.append(m)
         returns.append(earned)
         taken.append(steps)
-        median = np.sort(np.where(earned >= target, steps, math.inf), axis=1)[:, seeds // 2]
-        best = int(np.argmin(median))
-        if median[best] < math.inf:
-            found = (float(median[best]), int(depths[best]), m)
+        found = _success(earned, steps, target, depths, m)
         m *= growth
     return SampleComplexity(*found, target, np.array(tried), np.stack(returns), np.stack(taken))
